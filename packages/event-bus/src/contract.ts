@@ -75,3 +75,8 @@ export class InvariantError extends Error {
 export function invariant(condition: boolean, message: () => string): asserts condition {
   if (!condition) throw new InvariantError(message());
 }
+
+/** Of what a plugin requires, the names that `deps` lacks, in the plugin's order. A host refuses to attach unless it is empty. */
+export function missing<Deps extends object>(plugin: Pick<Plugin<Deps, unknown>, 'requires'>, deps: object): (keyof Deps & string)[] {
+  return plugin.requires.filter((name) => (deps as Record<string, unknown>)[name] === undefined);
+}

@@ -1,0 +1,112 @@
+import type { DomId } from './contract.ts';
+import type { EventDomainOptions, WordViews } from './types.ts';
+
+/** The states of a port. The numbers are ours; what a guest sees is `PortStatus`. */
+export const FREE = 0;
+export const RESERVED = 1;
+export const UNBOUND = 2;
+export const INTERDOMAIN = 3;
+export const PIRQ = 4;
+export const VIRQ = 5;
+export const IPI = 6;
+export type ChannelState = typeof FREE | typeof RESERVED | typeof UNBOUND | typeof INTERDOMAIN | typeof PIRQ | typeof VIRQ | typeof IPI;
+
+/** One port of one domain. Made once for a number and reused, so that ringing it touches no fresh object. */
+export class Channel {
+  readonly domain: EventDomain;
+  readonly port: number;
+  /** The u32 word of `evtchn_pending` with the port's bit, and how far `evtchn_mask`'s is from it. */
+  readonly pendingWord: number;
+  readonly maskWord: number;
+  readonly bit: number;
+  state: ChannelState = FREE;
+  /** INTERDOMAIN: the other end. */
+  remote: Channel | undefined = undefined;
+  /** UNBOUND: who may bind. PIRQ, VIRQ: the interrupt's number. */
+  detail = 0;
+  handler: (() => void) | undefined = undefined;
+  /** Moves on with every handler, so that an old registration cannot end a later one. */
+  registrations = 0;
+
+  constructor(domain: EventDomain, port: number) {
+    this.domain = domain;
+    this.port = port;
+    this.pendingWord = domain.pendingWord + (port >>> 5);
+    this.maskWord = domain.maskWord + (port >>> 5);
+    this.bit = 1 << (port & 31);
+  }
+}
+
+/** One domain's ports and where its words stand. */
+export class EventDomain {
+  readonly domid: DomId;
+  readonly views: WordViews;
+  /** log2 of the ports under one selector bit: 5 or 6. */
+  readonly groupShift: number;
+  readonly pendingWord: number;
+  readonly maskWord: number;
+  readonly selWord: number;
+  readonly selWords: number;
+  readonly upcallPendingByte: number;
+  readonly upcallMaskByte: number;
+  /** Port numbers are below this. */
+  readonly portCount: number;
+  readonly pirqs: number;
+  /** By port, dense from 0; a number past its end was never allocated. */
+  readonly channels: Channel[] = [];
+  /** No port below this is free. */
+  lowestFree = 1;
+  /** By virtual and physical interrupt: the port, 0 when none. */
+  readonly virqPorts: Uint16Array = new Uint16Array(24);
+  readonly pirqPorts: Map<number, number> = new Map();
+  /** In the upcall queue, or nothing to deliver. */
+  scheduled = false;
+  polling = false;
+  dead = false;
+  entry: (() => void) | undefined = undefined;
+  sent = 0;
+  merged = 0;
+  dropped = 0;
+  upcalls = 0;
+  handled = 0;
+
+  constructor({ domid, views, offset, layout, portMax = Number.POSITIVE_INFINITY, pirqs = 0 }: EventDomainOptions) {
+    const { wordBits } = layout;
+    this.domid = domid;
+    this.views = views;
+    this.groupShift = wordBits === 64 ? 6 : 5;
+    this.pendingWord = (offset + layout.pending) / 4;
+    this.maskWord = (offset + layout.mask) / 4;
+    this.selWord = (offset + layout.pendingSel) / 4;
+    this.selWords = wordBits / 32;
+    this.upcallPendingByte = offset + layout.upcallPending;
+    this.upcallMaskByte = offset + layout.upcallMask;
+    this.portCount = Math.min(wordBits * wordBits, portMax + 1);
+    this.pirqs = pirqs;
+    const reserved = new Channel(this, 0);
+    reserved.state = RESERVED;
+    this.channels.push(reserved);
+  }
+
+  /** The lowest free port, claimed by its caller through its state; undefined when there is none. */
+  findFree(): Channel | undefined {
+    const { channels, portCount } = this;
+    let port = this.lowestFree;
+    while (port < channels.length && channels[port]!.state !== FREE) port += 1;
+    this.lowestFree = port;
+    if (port >= portCount) return undefined;
+    if (port === channels.length) channels.push(new Channel(this, port));
+    return channels[port];
+  }
+
+  free(channel: Channel): void {
+    // A stale pending bit would greet whoever gets the number next.
+    this.views.u32[channel.pendingWord]! &= ~channel.bit;
+    channel.state = FREE;
+    channel.remote = undefined;
+    channel.detail = 0;
+    channel.handler = undefined;
+    channel.registrations += 1;
+    if (channel.port < this.lowestFree) this.lowestFree = channel.port;
+  }
+}
