@@ -70,17 +70,74 @@ export interface CopyOp {
  */
 export interface GrantHypercalls {
   /**
-   * Makes the table at least `frames` frames long and gives its shared frames.
+   * Makes the table at least `frames` frames long and puts its shared frames, `frames` of them or more, into `out` from index 0.
    * @returns GNTST_okay, or the refusal's GNTST_* value; on refusal nothing changes.
    */
   setupTable(frames: number, out: MemoryFrame[]): number;
-  /** Fills `[frames now, most frames]`. */
+  /** Fills `[frames now, most frames]`. @returns a GNTST_* value. */
   querySize(out: { frames: number; maxFrames: number }): number;
   /** Switches the entry layout; 0 or a negative errno. */
   setVersion(version: 1 | 2): number;
-  /** Version 2: the status frames, 2048 u16 words each. */
+  /** Version 2: the first `frames` status frames, 2048 u16 words each, into `out` from index 0. @returns a GNTST_* value. */
   getStatusFrames(frames: number, out: MemoryFrame[]): number;
-  map(ops: readonly MapOp[], count: number): void;
-  unmap(ops: readonly UnmapOp[], count: number): void;
-  copy(ops: readonly CopyOp[], count: number): void;
+  /** @returns 0, or a negative errno for the whole batch (then no element counts as carried out). */
+  map(ops: readonly MapOp[], count: number): number;
+  /** @returns as `map`. */
+  unmap(ops: readonly UnmapOp[], count: number): number;
+  /** @returns as `map`. */
+  copy(ops: readonly CopyOp[], count: number): number;
+}
+
+/**
+ * Who uses the pages behind grants and mappings. Pages are numbers: the guest frame number for a granted page, the virtual
+ * frame for a mapped one. A domain that does not count its pages leaves this out.
+ */
+export interface PageUse {
+  /** Whether somebody besides its owner still uses the mapped page `vfn`, so that it must not be unmapped yet. A few ns. */
+  inUse(vfn: number): boolean;
+  /** Keeps the granted page `gfn` from being given back. */
+  hold(gfn: number): void;
+  /** Ends one hold of the granted page `gfn`; with the last one the page may be given back. */
+  release(gfn: number): void;
+}
+
+/** Somebody who waits until enough references are free. The object itself is the identity of the request. */
+export interface FreeCallback {
+  /**
+   * Called once, when `count` references are free, and then forgotten. The references are not set aside: another may be
+   * faster. May call the table.
+   */
+  notify(): void;
+}
+
+/** Asks for a batch to be unmapped as soon as none of its pages is in use. Owned and reused by the caller; busy until `done`. */
+export interface UnmapBatch {
+  readonly ops: readonly UnmapOp[];
+  count: number;
+  /**
+   * The unmap was carried out. `result` is 0, or the hypercall's negative errno; elements carry their own status. May call
+   * the table, also to unmap this batch again. `age` counts the attempts that were put off.
+   */
+  done(result: number, age: number): void;
+}
+
+/** How an asynchronous unmap ended: the hypercall's result, 0 or a negative errno, and how often it was put off. */
+export interface UnmapResult {
+  readonly result: number;
+  readonly age: number;
+}
+
+/** Who granted a mapped page. */
+export interface ForeignPage {
+  domid: number;
+  gref: number;
+  handle: number;
+}
+
+/** References set aside by `allocGrantReferences`, taken one by one with `claimGrantReference`. */
+export interface GrantList {
+  /** The reference that the next claim gives, or `END_OF_LIST`. */
+  readonly head: number;
+  /** References in the list. */
+  readonly length: number;
 }
