@@ -35,9 +35,19 @@ function install() {
 const build = () => run('turbo', ['run', 'build', '--output-logs=errors-only', '--log-prefix=none']);
 const commands = {
   build,
-  start: (args) => { build(); run(process.execPath, ['apps/cli/bin/hvsim.mjs', 'demo', ...args]); },
-  test: (args) => { build(); run('vitest', ['run', ...args]); },
-  'test:full': (args) => { build(); env.PARAVIRT_FULL = '1'; run('vitest', ['run', ...args]); },
+  start: (args) => {
+    build();
+    run(process.execPath, ['apps/cli/bin/hvsim.mjs', 'demo', ...args]);
+  },
+  test: (args) => {
+    build();
+    run('vitest', ['run', ...args]);
+  },
+  'test:full': (args) => {
+    build();
+    env.PARAVIRT_FULL = '1';
+    run('vitest', ['run', ...args]);
+  },
   lint: () => {
     run('biome', ['check']);
     run('turbo', ['boundaries']);

@@ -1,0 +1,41 @@
+import { type Application, buildApplication, buildRouteMap, text_en } from '@stricli/core';
+import { conformCommand } from './commands/conform.ts';
+import { cpCommand } from './commands/cp.ts';
+import { demoCommand } from './commands/demo.ts';
+import type { CliContext } from './context.ts';
+import { CliError, describeError, exitCodes } from './errors.ts';
+import { version } from './version.ts';
+
+const debug = (): boolean => (process.env['HVSIM_DEBUG'] ?? '') !== '';
+
+const root = buildRouteMap({
+  routes: { cp: cpCommand, conform: conformCommand, demo: demoCommand },
+  docs: {
+    brief: 'A simulated hypervisor on the command line: real block driver code over grant tables, without a Xen host',
+    fullDescription: [
+      'hvsim runs a block frontend and a backend, in domains of their own, on a simulated hypervisor: every byte goes',
+      'through a shared ring, granted pages and an event channel.',
+      '',
+      'EXIT CODES  0 done; 1 done and something differed or failed; 2 a wrong argument or unreadable input; 130 interrupted.',
+      'NO_COLOR=1 turns colours off; HVSIM_DEBUG=1 adds stack traces to errors.',
+    ].join('\n'),
+  },
+});
+
+export const app: Application<CliContext> = buildApplication<CliContext>(root, {
+  name: 'hvsim',
+  versionInfo: { currentVersion: version },
+  scanner: { caseStyle: 'allow-kebab-for-camel', allowArgumentEscapeSequence: true },
+  localization: {
+    text: {
+      ...text_en,
+      exceptionWhileParsingArguments: (error) =>
+        `hvsim: ${text_en.exceptionWhileParsingArguments(error, false)}\nhvsim: see "hvsim --help"`,
+      noCommandRegisteredForInput: (args) => `hvsim: ${text_en.noCommandRegisteredForInput({ ...args, ansiColor: false })}`,
+      exceptionWhileRunningCommand: (error) => describeError(error, debug()),
+      commandErrorResult: (error) => describeError(error, debug()),
+      exceptionWhileLoadingCommandFunction: (error) => describeError(error, debug()),
+    },
+  },
+  determineExitCode: (error) => (error instanceof CliError ? error.exitCode : exitCodes.failed),
+});

@@ -1,0 +1,61 @@
+import { createServer, isIP, type Server, type Socket } from 'node:net';
+import { NbdError } from './errors.ts';
+import type { NbdServer } from './server.ts';
+import type { NbdStream, NbdTimer } from './types.ts';
+
+/** Where to listen. Other hosts than loopback are refused unless `allowRemote` says so in so many words. */
+export type ListenAddress = { readonly path: string } | { readonly host: string; readonly port: number; readonly allowRemote?: boolean };
+
+/** A handshake timer on the host's clock; it keeps no process alive. */
+export const hostTimer: NbdTimer = (ms, work) => {
+  const timer = setTimeout(work, ms).unref();
+  return () => clearTimeout(timer);
+};
+
+const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
+
+/** A socket as the server's stream. */
+function streamOf(socket: Socket): NbdStream {
+  return {
+    write: (bytes, written) =>
+      socket.write(bytes, (error) => {
+        // After an error 'close' follows, which gives everything back at once.
+        if (!error) written();
+      }),
+    pause: () => void socket.pause(),
+    resume: () => void socket.resume(),
+    end: () => void socket.end(),
+    destroy: () => void socket.destroy(),
+  };
+}
+
+/** Serves one socket until it closes. */
+export function serveSocket(server: NbdServer, socket: Socket): void {
+  socket.setNoDelay(true);
+  socket.on('error', () => socket.destroy());
+  const connection = server.accept(streamOf(socket));
+  if (!connection) return;
+  socket.on('data', (chunk: Uint8Array) => connection.data(chunk));
+  socket.on('drain', () => connection.drained());
+  socket.on('close', () => connection.closed());
+  // A client that sends FIN and reads no more: nbdkit and qemu-nbd take that as its end too.
+  socket.on('end', () => socket.end());
+}
+
+/**
+ * Listens for clients of `server`. Resolves when clients can connect.
+ * @throws {NbdError} `not-loopback`.
+ */
+export function listen(server: NbdServer, address: ListenAddress): Promise<Server> {
+  if ('host' in address && address.allowRemote !== true && !isLoopback(address.host)) {
+    throw new NbdError({ code: 'not-loopback', host: address.host });
+  }
+  const listener = createServer((socket) => serveSocket(server, socket));
+  return new Promise((resolve, reject) => {
+    listener.once('error', reject);
+    listener.listen('path' in address ? { path: address.path } : { host: address.host, port: address.port }, () => {
+      listener.off('error', reject);
+      resolve(listener);
+    });
+  });
+}

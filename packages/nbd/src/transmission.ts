@@ -1,0 +1,471 @@
+import type { BufferPool } from './buffer-pool.ts';
+import { putU32, u16, u32, u64 } from './bytes.ts';
+import {
+  Cmd,
+  CmdFlag,
+  Extent,
+  REQUEST_BYTES,
+  REQUEST_MAGIC,
+  ReplyFlag,
+  ReplyType,
+  SIMPLE_REPLY_BYTES,
+  STRUCTURED_REPLY_BYTES,
+  wireErrno,
+} from './constants.ts';
+import { allocationOf, dataAndHoles } from './extents.ts';
+import { ALLOCATION_CONTEXT_ID } from './handshake.ts';
+import { emptyRegion, type Region, Replies } from './replies.ts';
+import { putChunk, putOffset, putSimple } from './reply-headers.ts';
+import { refusalOf, type Terms } from './requests.ts';
+import type { NbdCounters, NbdExport, NbdLimits, NbdStream, NbdTarget } from './types.ts';
+
+/** One request under way; objects are reused. */
+interface Pending {
+  type: number;
+  handleHi: number;
+  handleLo: number;
+  offset: number;
+  bytes: number;
+  /** What it counts against the connection's bound, bytes. */
+  cost: number;
+  region: Region;
+  /** Length of the reply when the operation succeeds. */
+  replyBytes: number;
+  /** Reads still to come of an answer in pieces. */
+  pieces: number;
+  errno: number;
+  /** A pooled buffer that holds a write's payload. */
+  payload: Uint8Array | undefined;
+  done: (errno: number) => void;
+}
+
+export interface TransmissionOptions {
+  readonly stream: NbdStream;
+  readonly export: NbdExport;
+  readonly structured: boolean;
+  readonly allocation: boolean;
+  readonly limits: NbdLimits;
+  readonly pool: BufferPool;
+  readonly counters: NbdCounters;
+}
+
+/** The transmission phase of one connection. @see doc/proto.md of NetworkBlockDevice/nbd, "Transmission" */
+export class Transmission {
+  readonly #stream: NbdStream;
+  readonly #target: NbdTarget;
+  readonly #structured: boolean;
+  readonly #terms: Terms;
+  readonly #limits: NbdLimits;
+  readonly #pool: BufferPool;
+  readonly #counters: NbdCounters;
+  readonly #replies: Replies;
+  readonly #free: Pending[] = [];
+  readonly #header: Uint8Array = new Uint8Array(REQUEST_BYTES);
+  #headerFilled = 0;
+  /** The write whose payload is still arriving. */
+  #filling: Pending | undefined;
+  #filled = 0;
+  #fua = false;
+  /** Payload of a refused write that is still to be passed over. */
+  #skip = 0;
+  #rest: Uint8Array | undefined;
+  #inFlight = 0;
+  #inFlightBytes = 0;
+  #unsentBytes = 0;
+  #writable = true;
+  #paused = false;
+  #parsing = false;
+  #flushDue = false;
+  #leaving = false;
+  #dead = false;
+
+  constructor(options: TransmissionOptions) {
+    this.#stream = options.stream;
+    this.#target = options.export.target;
+    this.#structured = options.structured;
+    this.#terms = {
+      target: this.#target,
+      structured: options.structured,
+      allocation: options.allocation,
+      requestBytes: options.limits.requestBytes,
+    };
+    this.#limits = options.limits;
+    this.#pool = options.pool;
+    this.#counters = options.counters;
+    this.#replies = new Replies(options.stream, options.pool, (bytes) => {
+      this.#unsentBytes -= bytes;
+      this.#goOn();
+    });
+  }
+
+  /** Requests the target has not answered yet. */
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  data(chunk: Uint8Array): void {
+    if (this.#dead || this.#leaving) return;
+    if (this.#rest === undefined) {
+      this.#parse(chunk);
+      return;
+    }
+    // A stream may still deliver what it had read before it heard of the pause.
+    const joined = new Uint8Array(this.#rest.length + chunk.length);
+    joined.set(this.#rest);
+    joined.set(chunk, this.#rest.length);
+    this.#rest = joined;
+  }
+
+  drained(): void {
+    this.#writable = true;
+    this.#goOn();
+  }
+
+  /** The client is gone: answers that still come are dropped. */
+  closed(): void {
+    this.#dead = true;
+    this.#rest = undefined;
+    if (this.#filling) {
+      this.#release(this.#filling);
+      this.#filling = undefined;
+    }
+  }
+
+  /** No more requests are taken; the stream ends when those under way are answered. */
+  leave(): void {
+    this.#leaving = true;
+    this.#rest = undefined;
+    this.#endWhenIdle();
+  }
+
+  #endWhenIdle(): void {
+    if (!this.#leaving || this.#dead || this.#parsing || this.#inFlight > 0 || this.#replies.pending) return;
+    this.#dead = true;
+    this.#stream.end();
+  }
+
+  /** Whether another request may be begun. One is always allowed, so that the largest request passes any bound. */
+  #full(): boolean {
+    if (!this.#writable) return true;
+    if (this.#inFlight === 0 && this.#unsentBytes === 0) return false;
+    return this.#inFlight >= this.#limits.connectionRequests || this.#inFlightBytes + this.#unsentBytes >= this.#limits.connectionBytes;
+  }
+
+  #goOn(): void {
+    if (this.#dead || this.#parsing || !this.#paused || this.#full()) return;
+    this.#paused = false;
+    const rest = this.#rest;
+    this.#rest = undefined;
+    if (rest) this.#parse(rest);
+    if (!this.#paused && !this.#dead) this.#stream.resume();
+  }
+
+  #parse(chunk: Uint8Array): void {
+    this.#parsing = true;
+    let at = 0;
+    while (at < chunk.length && !this.#dead && !this.#leaving) {
+      if (this.#skip > 0) {
+        const take = Math.min(this.#skip, chunk.length - at);
+        this.#skip -= take;
+        at += take;
+      } else if (this.#filling) at = this.#fill(this.#filling, chunk, at);
+      else if (this.#full()) {
+        this.#rest = chunk.subarray(at);
+        this.#paused = true;
+        this.#stream.pause();
+        break;
+      } else if (this.#headerFilled === 0 && chunk.length - at >= REQUEST_BYTES) at = this.#request(chunk, at, chunk, at + REQUEST_BYTES);
+      else {
+        const take = Math.min(REQUEST_BYTES - this.#headerFilled, chunk.length - at);
+        this.#header.set(chunk.subarray(at, at + take), this.#headerFilled);
+        this.#headerFilled += take;
+        at += take;
+        if (this.#headerFilled === REQUEST_BYTES) {
+          this.#headerFilled = 0;
+          at = this.#request(this.#header, 0, chunk, at);
+        }
+      }
+    }
+    this.#target.kick?.();
+    this.#parsing = false;
+    this.#flush();
+    this.#goOn();
+  }
+
+  /** Carries out the request whose header is at `head` of `header`; a write's payload begins at `at` of `chunk`. Returns where to go on. */
+  #request(header: Uint8Array, head: number, chunk: Uint8Array, at: number): number {
+    if (u32(header, head) !== REQUEST_MAGIC) {
+      this.#dead = true;
+      this.#stream.destroy();
+      return at;
+    }
+    const flags = u16(header, head + 4);
+    const type = u16(header, head + 6);
+    const pending = this.#free.pop() ?? this.#fresh();
+    pending.type = type;
+    pending.handleHi = u32(header, head + 8);
+    pending.handleLo = u32(header, head + 12);
+    pending.offset = u64(header, head + 16);
+    pending.bytes = u32(header, head + 24);
+    pending.cost = 0;
+    pending.pieces = 1;
+    pending.errno = 0;
+    this.#inFlight += 1;
+    if (type === Cmd.DISC) {
+      this.#release(pending);
+      this.leave();
+      return at;
+    }
+    const errno = refusalOf(type, flags, pending.offset, pending.bytes, this.#terms);
+    if (errno !== 0) {
+      if (type === Cmd.WRITE) this.#skip = pending.bytes;
+      this.#reserveShort(pending);
+      pending.done(errno);
+      return at;
+    }
+    switch (type) {
+      case Cmd.READ:
+        this.#read(pending, flags);
+        return at;
+      case Cmd.WRITE:
+        this.#fua = (flags & CmdFlag.FUA) !== 0;
+        return this.#beginWrite(pending, chunk, at);
+      case Cmd.BLOCK_STATUS:
+        this.#blockStatus(pending, flags);
+        return at;
+      default:
+        this.#simple(pending, flags);
+        return at;
+    }
+  }
+
+  // --- reads
+
+  #read(pending: Pending, flags: number): void {
+    this.#counters.reads += 1;
+    this.#counters.readBytes += pending.bytes;
+    if (!this.#structured) {
+      this.#charge(pending, pending.bytes);
+      this.#reserve(pending, SIMPLE_REPLY_BYTES + pending.bytes);
+      const { bytes, at } = pending.region;
+      putSimple(pending, pending.region, 0);
+      this.#target.read(pending.offset, bytes.subarray(at + SIMPLE_REPLY_BYTES, at + SIMPLE_REPLY_BYTES + pending.bytes), pending.done);
+      return;
+    }
+    if ((flags & CmdFlag.DF) === 0 && this.#target.extents && this.#readSparse(pending)) return;
+    this.#charge(pending, pending.bytes);
+    this.#reserve(pending, STRUCTURED_REPLY_BYTES + 8 + pending.bytes);
+    this.#readPiece(pending, pending.region.at, pending.offset, pending.bytes, ReplyFlag.DONE);
+  }
+
+  /** Writes a data chunk's header at `at` and starts the read behind it. Returns the end. */
+  #readPiece(pending: Pending, at: number, offset: number, bytes: number, flags: number): number {
+    const buffer = pending.region.bytes;
+    putChunk(pending, buffer, at, flags, ReplyType.OFFSET_DATA, 8 + bytes);
+    putOffset(buffer, at + STRUCTURED_REPLY_BYTES, offset);
+    const data = at + STRUCTURED_REPLY_BYTES + 8;
+    this.#target.read(offset, buffer.subarray(data, data + bytes), pending.done);
+    return data + bytes;
+  }
+
+  /** Answers a read in data and holes. False where there is no hole worth telling. */
+  #readSparse(pending: Pending): boolean {
+    const pieces = dataAndHoles(this.#target, pending.offset, pending.bytes);
+    if (pieces === undefined) return false;
+    let data = 0;
+    let reply = 0;
+    let reads = 0;
+    for (const [bytes, flags] of pieces) {
+      if ((flags & Extent.ZERO) !== 0) reply += STRUCTURED_REPLY_BYTES + 12;
+      else {
+        reply += STRUCTURED_REPLY_BYTES + 8 + bytes;
+        data += bytes;
+        reads += 1;
+      }
+    }
+    this.#charge(pending, data);
+    this.#reserve(pending, reply);
+    const buffer = pending.region.bytes;
+    let at = pending.region.at;
+    let offset = pending.offset;
+    // One more than the reads, so that a target that answers at once cannot end the reply before its last piece is laid.
+    pending.pieces = reads + 1;
+    for (const [index, [bytes, flags]] of pieces.entries()) {
+      const last = index === pieces.length - 1 ? ReplyFlag.DONE : 0;
+      if ((flags & Extent.ZERO) !== 0) {
+        putChunk(pending, buffer, at, last, ReplyType.OFFSET_HOLE, 12);
+        putOffset(buffer, at + STRUCTURED_REPLY_BYTES, offset);
+        putU32(buffer, at + STRUCTURED_REPLY_BYTES + 8, bytes);
+        at += STRUCTURED_REPLY_BYTES + 12;
+      } else at = this.#readPiece(pending, at, offset, bytes, last);
+      offset += bytes;
+    }
+    pending.done(0);
+    return true;
+  }
+
+  // --- writes
+
+  #beginWrite(pending: Pending, chunk: Uint8Array, at: number): number {
+    const { bytes } = pending;
+    this.#charge(pending, bytes);
+    if (chunk.length - at >= bytes) {
+      this.#write(pending, chunk.subarray(at, at + bytes));
+      return at + bytes;
+    }
+    pending.payload = this.#pool.take(bytes);
+    this.#filling = pending;
+    this.#filled = 0;
+    return this.#fill(pending, chunk, at);
+  }
+
+  #fill(pending: Pending, chunk: Uint8Array, at: number): number {
+    const take = Math.min(pending.bytes - this.#filled, chunk.length - at);
+    const payload = pending.payload as Uint8Array;
+    payload.set(chunk.subarray(at, at + take), this.#filled);
+    this.#filled += take;
+    if (this.#filled === pending.bytes) {
+      this.#filling = undefined;
+      this.#write(pending, payload.subarray(0, pending.bytes));
+    }
+    return at + take;
+  }
+
+  #write(pending: Pending, source: Uint8Array): void {
+    this.#counters.writes += 1;
+    this.#counters.writtenBytes += pending.bytes;
+    this.#reserveShort(pending);
+    (this.#target.write as NonNullable<NbdTarget['write']>).call(this.#target, pending.offset, source, this.#fua, pending.done);
+  }
+
+  // --- the rest
+
+  #simple(pending: Pending, flags: number): void {
+    this.#reserveShort(pending);
+    const { offset, bytes, done } = pending;
+    const fua = (flags & CmdFlag.FUA) !== 0;
+    switch (pending.type) {
+      case Cmd.FLUSH:
+        this.#counters.flushes += 1;
+        this.#target.flush?.(done);
+        return;
+      case Cmd.TRIM:
+        this.#counters.trims += 1;
+        this.#target.trim?.(offset, bytes, fua, done);
+        return;
+      default: {
+        this.#counters.zeroes += 1;
+        const options = { fua, noHole: (flags & CmdFlag.NO_HOLE) !== 0, fast: (flags & CmdFlag.FAST_ZERO) !== 0 };
+        this.#target.writeZeroes?.(offset, bytes, options, done);
+      }
+    }
+  }
+
+  #blockStatus(pending: Pending, flags: number): void {
+    this.#counters.statuses += 1;
+    const extents = allocationOf(this.#target, pending.offset, pending.bytes, (flags & CmdFlag.REQ_ONE) !== 0);
+    this.#reserve(pending, STRUCTURED_REPLY_BYTES + 4 + 8 * extents.length);
+    const { bytes, at } = pending.region;
+    putChunk(pending, bytes, at, ReplyFlag.DONE, ReplyType.BLOCK_STATUS, 4 + 8 * extents.length);
+    putU32(bytes, at + STRUCTURED_REPLY_BYTES, ALLOCATION_CONTEXT_ID);
+    for (const [index, [length, kind]] of extents.entries()) {
+      putU32(bytes, at + STRUCTURED_REPLY_BYTES + 4 + 8 * index, length);
+      putU32(bytes, at + STRUCTURED_REPLY_BYTES + 8 + 8 * index, kind);
+    }
+    pending.done(0);
+  }
+
+  // --- answers
+
+  #fresh(): Pending {
+    const pending: Pending = {
+      type: 0,
+      handleHi: 0,
+      handleLo: 0,
+      offset: 0,
+      bytes: 0,
+      cost: 0,
+      region: emptyRegion(),
+      replyBytes: 0,
+      pieces: 1,
+      errno: 0,
+      payload: undefined,
+      done: (errno) => this.#done(pending, errno),
+    };
+    return pending;
+  }
+
+  #charge(pending: Pending, bytes: number): void {
+    pending.cost = bytes;
+    this.#inFlightBytes += bytes;
+  }
+
+  #reserve(pending: Pending, bytes: number): void {
+    pending.replyBytes = bytes;
+    this.#replies.reserve(bytes, pending.region);
+  }
+
+  /** Room for the answer to anything that carries no data back: a simple reply, or a structured error. */
+  #reserveShort(pending: Pending): void {
+    this.#reserve(pending, STRUCTURED_REPLY_BYTES + 6);
+    pending.replyBytes = SIMPLE_REPLY_BYTES;
+    putSimple(pending, pending.region, 0);
+  }
+
+  #done(pending: Pending, errno: number): void {
+    if (errno !== 0 && pending.errno === 0) pending.errno = errno;
+    pending.pieces -= 1;
+    if (pending.pieces > 0) return;
+    if (this.#dead) {
+      this.#release(pending);
+      return;
+    }
+    let bytes = pending.replyBytes;
+    if (pending.errno !== 0) {
+      this.#counters.errors += 1;
+      const wire = wireErrno(pending.errno);
+      const chunked = this.#structured && (pending.type === Cmd.READ || pending.type === Cmd.BLOCK_STATUS);
+      if (chunked) {
+        const region = pending.region;
+        putChunk(pending, region.bytes, region.at, ReplyFlag.DONE, ReplyType.ERROR, 6);
+        putU32(region.bytes, region.at + STRUCTURED_REPLY_BYTES, wire);
+        region.bytes[region.at + STRUCTURED_REPLY_BYTES + 4] = 0;
+        region.bytes[region.at + STRUCTURED_REPLY_BYTES + 5] = 0;
+        bytes = STRUCTURED_REPLY_BYTES + 6;
+      } else {
+        putSimple(pending, pending.region, wire);
+        bytes = SIMPLE_REPLY_BYTES;
+      }
+    }
+    this.#unsentBytes += bytes;
+    this.#replies.ready(pending.region, bytes);
+    this.#release(pending);
+    if (!this.#parsing) this.#flushSoon();
+  }
+
+  #release(pending: Pending): void {
+    this.#inFlight -= 1;
+    this.#inFlightBytes -= pending.cost;
+    pending.cost = 0;
+    if (pending.payload) this.#pool.give(pending.payload);
+    pending.payload = undefined;
+    if (this.#free.length < this.#limits.connectionRequests) this.#free.push(pending);
+  }
+
+  /** Answers that come one by one, from a later event, leave together at its end. */
+  #flushSoon(): void {
+    if (this.#flushDue) return;
+    this.#flushDue = true;
+    void Promise.resolve().then(() => {
+      this.#flushDue = false;
+      this.#flush();
+      this.#goOn();
+    });
+  }
+
+  #flush(): void {
+    if (this.#dead) return;
+    if (!this.#replies.flush(this.#counters)) this.#writable = false;
+    this.#endWhenIdle();
+  }
+}
