@@ -1,1 +1,1 @@
-export {};
+export { type ReplayNeeds, type ReplayResult, replay, subsystems } from './replay/replay.ts';
