@@ -87,6 +87,7 @@ export {
   xenbusStateName,
   xsTypeName,
 } from './store-constants.ts';
+export { StoreRing, type StoreRingDirection } from './store-ring.ts';
 export {
   BLKIF_REQUEST,
   BLKIF_REQUEST_DISCARD,
@@ -197,3 +198,4 @@ export {
   type GrantEntryV2Fields,
 } from './structs/grant-entry.ts';
 export { XENSTORE_DOMAIN_INTERFACE, type XenstoreDomainInterfaceFields, XSD_SOCKMSG, type XsdSockmsgFields } from './structs/store.ts';
+export { decodeXsMessage, encodeXsMessage, type RecentXsMessage, recentXsMessages, XS_HEADER_BYTES, type XsMessage } from './xs-wire.ts';
