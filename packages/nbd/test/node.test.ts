@@ -50,7 +50,7 @@ describe('listening', () => {
       if (round % 4 === 1) socket.write(Buffer.alloc(100, round));
       if (round % 4 === 2)
         socket.write(Buffer.from([0, 0, 0, 3, ...option(7, [0, 0, 0, 0, 0, 0]), ...request({ type: 0, length: 1 << 19 })]));
-      if (round % 4 === 3) socket.end();
+      if (round % 4 === 3) socket.resume().end();
       else socket.destroy();
     }
     await expect.poll(() => server.counters.connectionsOpen, { timeout: 10_000 }).toBe(0);
