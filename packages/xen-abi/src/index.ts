@@ -72,6 +72,7 @@ export {
 } from './grant-entry.ts';
 export { ABIS, type Abi, checkAbi, highHalf, joinHalves, type MemoryPage, type MemoryViews, PAGE_BYTES, pagesOfBytes } from './memory.ts';
 export { BackRing, FrontRing } from './ring.ts';
+export { type RequestResidue, type RingWindow, readRingWindow, type WindowRequest, type WindowResponse } from './ring-window.ts';
 export { type SharedInfoOffsets, sharedInfoOffsets } from './shared-info.ts';
 export { RING_HEADER_BYTES, RING_PAGES_MAX, type RingGeometry, ringGeometry, SharedRing } from './shared-ring.ts';
 export {
