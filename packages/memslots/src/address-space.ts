@@ -1,0 +1,347 @@
+import { invariant } from '@paravirt/event-bus/contract';
+import { DirtyLog } from './dirty-log.ts';
+import { HvaIndex } from './hva-index.ts';
+import { INVALID } from './region.ts';
+import { grown, growTo, SlotIndex } from './slot-index.ts';
+import { JournalSnapshot, type UndoRecord } from './snapshot.ts';
+import { type AddressSpaceView, LOG_DIRTY_PAGES, PAGE_SIZE, READONLY, type Slot } from './types.ts';
+
+const ID_PAGE_BITS = 8;
+const NO_IDS = new Uint16Array(1 << ID_PAGE_BITS);
+const HINTS_MAX = 1 << 14;
+/** Spans looked at to choose the width of a hint. */
+const SAMPLES = 31;
+
+/**
+ * The slots of one address space: a row of numbers for each, two sorted indexes over them, and two caches in front.
+ *
+ * Nothing here is invalidated: the last row found and the hints are only believed after a look at the bounds of what they point to, and the bounds
+ * of a row that is given back are empty. So a cache can be stale, and cannot be wrong.
+ */
+export class AddressSpace implements AddressSpaceView {
+  readonly asId: number;
+  generation: number;
+  /** By row, three a row: first frame, end frame, host address. Row 0 is no slot and contains nothing. */
+  data: Float64Array;
+  flags: Uint8Array;
+  /** Id by row; of rows given back, the next free one. */
+  ids: Uint16Array;
+  readonly index: SlotIndex;
+  readonly hostIndex: HvaIndex;
+  /** The newest record of what changed; `null` while no snapshot may want it. */
+  journal: UndoRecord | null = null;
+  usedSlots = 0;
+
+  #recorded = 0;
+  /** Snapshots that were not released; weak, because forgetting one is allowed. */
+  #readers: WeakRef<JournalSnapshot>[] = [];
+  #last = 0;
+  #hints: Uint16Array = new Uint16Array(1);
+  #hintMask = 0;
+  /** Hints a frame: a power of two. */
+  #hintScale = 1;
+  #tunedAt = 0;
+  #changes = 0;
+
+  readonly #slotsMax: number;
+  readonly #rowOfId: Uint16Array[];
+  #freeRow = 0;
+  #rowsMade = 1;
+  /** By row: index into the logs, 0 for none. Made with the first dirty log. */
+  #logOfRow: Uint16Array = new Uint16Array(0);
+  #logs: (DirtyLog | undefined)[] = [undefined];
+  readonly #freeLogs: number[] = [];
+
+  constructor(asId: number, slotsMax: number) {
+    this.asId = asId;
+    this.generation = asId;
+    this.#slotsMax = slotsMax;
+    this.data = Float64Array.of(Number.POSITIVE_INFINITY, 0, 0);
+    this.flags = Uint8Array.of(READONLY | INVALID);
+    this.ids = new Uint16Array(1);
+    this.#rowOfId = new Array<Uint16Array>((slotsMax + 255) >>> ID_PAGE_BITS).fill(NO_IDS);
+    this.index = new SlotIndex(slotsMax);
+    this.hostIndex = new HvaIndex(slotsMax, this);
+  }
+
+  translate(gfn: number): number {
+    const row = this.find(gfn);
+    if ((this.flags[row]! & (READONLY | INVALID)) !== 0) return -1;
+    const at = row * 3;
+    return this.data[at + 2]! + (gfn - this.data[at]!) * PAGE_SIZE;
+  }
+
+  translateRead(gfn: number): number {
+    const row = this.find(gfn);
+    if ((this.flags[row]! & INVALID) !== 0) return -1;
+    const at = row * 3;
+    return this.data[at + 2]! + (gfn - this.data[at]!) * PAGE_SIZE;
+  }
+
+  lookup(gfn: number): number {
+    const row = this.find(gfn);
+    return row === 0 ? -1 : this.ids[row]!;
+  }
+
+  /** Row of the slot that contains the frame; 0 when there is none. */
+  find(gfn: number): number {
+    const last = this.#last * 3;
+    if (gfn >= this.data[last]! && gfn < this.data[last + 1]!) return this.#last;
+    return this.#search(gfn);
+  }
+
+  #search(gfn: number): number {
+    const position = this.#positionOf(gfn);
+    if (position < 0) return 0;
+    const row = this.index.rows[this.index.entryIn(position, gfn)]!;
+    if (gfn >= this.data[row * 3 + 1]!) return 0;
+    this.#last = row;
+    return row;
+  }
+
+  /** Position of the block that the frame belongs to; -1 below all. */
+  #positionOf(gfn: number): number {
+    const { firsts } = this.index;
+    const bucket = (gfn * this.#hintScale) & this.#hintMask;
+    const hint = this.#hints[bucket]!;
+    if (firsts[hint]! <= gfn && gfn < firsts[hint + 1]!) return hint;
+    const position = this.index.blockOf(gfn);
+    if (position >= 0) this.#hints[bucket] = position;
+    return position;
+  }
+
+  /** Row with this id; 0 when there is none. */
+  rowOf(id: number): number {
+    return this.#rowOfId[id >>> ID_PAGE_BITS]![id & ((1 << ID_PAGE_BITS) - 1)]!;
+  }
+
+  pagesOf(row: number): number {
+    return this.data[row * 3 + 1]! - this.data[row * 3]!;
+  }
+
+  hostEnd(row: number): number {
+    const at = row * 3;
+    return this.data[at + 2]! / PAGE_SIZE + (this.data[at + 1]! - this.data[at]!);
+  }
+
+  /** The row with the highest first frame below the frame; 0 when there is none. */
+  rowBelow(gfn: number): number {
+    const position = this.index.blockOf(Math.min(gfn - 1, Number.MAX_VALUE));
+    return position < 0 ? 0 : this.index.rows[this.index.entryIn(position, Math.min(gfn - 1, Number.MAX_VALUE))]!;
+  }
+
+  /** The row with the lowest first frame at or above the frame; 0 when there is none. */
+  rowFrom(gfn: number): number {
+    const { index } = this;
+    let position = index.blockOf(gfn - 1);
+    if (position < 0) return index.size === 0 ? 0 : index.rows[index.order[0]! << 5]!;
+    const block = index.order[position]!;
+    const at = index.entryIn(position, gfn - 1) + 1;
+    if (at < (block << 5) + index.counts[block]!) return index.rows[at]!;
+    position += 1;
+    return position < index.blocks ? index.rows[index.order[position]! << 5]! : 0;
+  }
+
+  /** Id of a slot other than row `except` that meets frames `[base, end)`; -1 when there is none. */
+  overlapping(base: number, end: number, except: number): number {
+    let position = this.#positionOf(end - 1);
+    if (position < 0) return -1;
+    let at = this.index.entryIn(position, end - 1);
+    // Slots do not overlap, so among those that begin before `end` the last one also ends last: it alone decides.
+    if (this.index.rows[at] === except) {
+      if (at === this.index.order[position]! << 5) {
+        position -= 1;
+        if (position < 0) return -1;
+        const block = this.index.order[position]!;
+        at = (block << 5) + this.index.counts[block]!;
+      }
+      at -= 1;
+    }
+    const row = this.index.rows[at]!;
+    return this.data[row * 3 + 1]! > base ? this.ids[row]! : -1;
+  }
+
+  slotOf(row: number): Slot {
+    const at = row * 3;
+    const baseGfn = this.data[at]!;
+    return {
+      id: this.ids[row]!,
+      asId: this.asId,
+      baseGfn,
+      pages: this.data[at + 1]! - baseGfn,
+      flags: this.flags[row]! & ~INVALID,
+      userspaceAddr: this.data[at + 2]!,
+    };
+  }
+
+  insert(id: number, base: number, pages: number, hostAddress: number, flags: number): number {
+    const row = this.#takeRow();
+    if (this.journal !== null) this.record(id, 0);
+    const at = row * 3;
+    this.data[at] = base;
+    this.data[at + 1] = base + pages;
+    this.data[at + 2] = hostAddress;
+    this.flags[row] = flags;
+    this.ids[row] = id;
+    const page = id >>> ID_PAGE_BITS;
+    if (this.#rowOfId[page] === NO_IDS) this.#rowOfId[page] = new Uint16Array(1 << ID_PAGE_BITS);
+    this.#rowOfId[page]![id & ((1 << ID_PAGE_BITS) - 1)] = row;
+    this.index.insert(base, row);
+    this.hostIndex.insert(hostAddress / PAGE_SIZE, row);
+    this.usedSlots += 1;
+    this.#changed();
+    return row;
+  }
+
+  remove(row: number): void {
+    const id = this.ids[row]!;
+    if (this.journal !== null) this.record(id, row);
+    this.setLog(row, undefined);
+    const at = row * 3;
+    this.index.remove(this.data[at]!, row);
+    this.hostIndex.remove(this.data[at + 2]! / PAGE_SIZE, row);
+    this.data[at] = Number.POSITIVE_INFINITY;
+    this.data[at + 1] = 0;
+    this.flags[row] = READONLY | INVALID;
+    this.#rowOfId[id >>> ID_PAGE_BITS]![id & ((1 << ID_PAGE_BITS) - 1)] = 0;
+    this.ids[row] = this.#freeRow;
+    this.#freeRow = row;
+    this.usedSlots -= 1;
+    this.#changed();
+  }
+
+  move(row: number, base: number): void {
+    if (this.journal !== null) this.record(this.ids[row]!, row);
+    const at = row * 3;
+    const pages = this.data[at + 1]! - this.data[at]!;
+    this.index.remove(this.data[at]!, row);
+    this.data[at] = base;
+    this.data[at + 1] = base + pages;
+    this.index.insert(base, row);
+    this.#changed();
+  }
+
+  setFlags(row: number, flags: number): void {
+    if (this.journal !== null) this.record(this.ids[row]!, row);
+    this.flags[row] = flags;
+  }
+
+  /** Keeps what `id` was for those who still look at it: the slot of `row`, or none where `row` is 0. */
+  record(id: number, row: number): void {
+    const at = row * 3;
+    const node: UndoRecord = {
+      id,
+      present: row !== 0,
+      base: this.data[at]!,
+      end: this.data[at + 1]!,
+      hostAddress: this.data[at + 2]!,
+      flags: this.flags[row]!,
+      next: null,
+    };
+    this.journal!.next = node;
+    this.journal = node;
+    this.#recorded += 1;
+    if ((this.#recorded & 1023) === 0) this.#digestJournal();
+  }
+
+  snapshot(): JournalSnapshot {
+    const snapshot = new JournalSnapshot(this, (ended) => {
+      this.#readers = this.#readers.filter((reader) => {
+        const other = reader.deref();
+        return other !== undefined && other !== ended;
+      });
+      if (this.#readers.length === 0) this.journal = null;
+    });
+    this.#readers.push(new WeakRef(snapshot));
+    return snapshot;
+  }
+
+  /** Lets every snapshot that lives take in the journal, so that one that is kept and never read holds a record a slot and not one a change. */
+  #digestJournal(): void {
+    this.#readers = this.#readers.filter((reader) => {
+      const snapshot = reader.deref();
+      snapshot?.catchUp();
+      return snapshot !== undefined;
+    });
+    if (this.#readers.length === 0) this.journal = null;
+  }
+
+  logOf(row: number): DirtyLog | undefined {
+    return row < this.#logOfRow.length ? this.#logs[this.#logOfRow[row]!] : undefined;
+  }
+
+  setLog(row: number, log: DirtyLog | undefined): void {
+    if (row >= this.#logOfRow.length) {
+      if (log === undefined) return;
+      this.#logOfRow = grown(this.#logOfRow, this.ids.length);
+    }
+    const had = this.#logOfRow[row]!;
+    if (had !== 0) {
+      this.#logs[had] = undefined;
+      this.#freeLogs.push(had);
+    }
+    this.#logOfRow[row] = 0;
+    if (log === undefined) return;
+    const slot = this.#freeLogs.pop() ?? this.#logs.length;
+    this.#logs[slot] = log;
+    this.#logOfRow[row] = slot;
+  }
+
+  newLog(row: number, allSet: boolean): void {
+    this.setLog(row, new DirtyLog(this.pagesOf(row), allSet));
+  }
+
+  mark(gfn: number): void {
+    const row = this.find(gfn);
+    if ((this.flags[row]! & LOG_DIRTY_PAGES) === 0) return;
+    this.logOf(row)?.mark(gfn - this.data[row * 3]!);
+  }
+
+  bytes(): { tables: number; dirtyLogs: number } {
+    let tables = this.data.byteLength + this.flags.byteLength + this.ids.byteLength + this.#logOfRow.byteLength + this.#hints.byteLength;
+    tables += this.index.bytes() + this.hostIndex.bytes();
+    for (const page of this.#rowOfId) if (page !== NO_IDS) tables += page.byteLength;
+    let dirtyLogs = 0;
+    for (const log of this.#logs) dirtyLogs += log?.held ?? 0;
+    return { tables, dirtyLogs };
+  }
+
+  #takeRow(): number {
+    if (this.#freeRow !== 0) {
+      const row = this.#freeRow;
+      this.#freeRow = this.ids[row]!;
+      return row;
+    }
+    const row = this.#rowsMade;
+    invariant(row <= this.#slotsMax, () => `${row} rows for ${this.#slotsMax} slots`);
+    this.#rowsMade += 1;
+    if (row >= this.ids.length) {
+      const rows = growTo(row + 1, this.ids.length, this.#slotsMax + 1);
+      this.data = grown(this.data, rows * 3);
+      this.flags = grown(this.flags, rows);
+      this.ids = grown(this.ids, rows);
+    }
+    return row;
+  }
+
+  /** Chooses the hints anew when the map has become another. */
+  #changed(): void {
+    this.#changes += 1;
+    const { blocks, size } = this.index;
+    const drift = Math.abs(blocks - this.#tunedAt);
+    if (drift * 8 <= this.#tunedAt && this.#changes <= 64 + size * 4) return;
+    this.#tunedAt = blocks;
+    this.#changes = 0;
+    const { firsts } = this.index;
+    const spans: number[] = [];
+    const step = Math.max(1, Math.floor((blocks - 1) / SAMPLES));
+    for (let position = 0; position + 1 < blocks; position += step) spans.push(firsts[position + 1]! - firsts[position]!);
+    spans.sort((a, b) => a - b);
+    const span = spans[spans.length >>> 1] ?? 1;
+    this.#hintScale = 2 ** -Math.max(0, Math.floor(Math.log2(span)) - 3);
+    let hints = 1;
+    while (hints < blocks * 8 && hints < HINTS_MAX) hints *= 2;
+    if (hints !== this.#hints.length) this.#hints = new Uint16Array(hints);
+    this.#hintMask = hints - 1;
+  }
+}

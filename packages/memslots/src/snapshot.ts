@@ -1,0 +1,183 @@
+import type { AddressSpace } from './address-space.ts';
+import { gfnOf, INVALID } from './region.ts';
+import { HVA_BAD, HVA_RO_BAD, PAGE_SIZE, READONLY, type Slot, type U64 } from './types.ts';
+
+/** What one id was before one change: an entry of an address space's journal. */
+export interface UndoRecord {
+  readonly id: number;
+  /** Whether the id was in use at all. */
+  readonly present: boolean;
+  readonly base: number;
+  readonly end: number;
+  readonly hostAddress: number;
+  readonly flags: number;
+  next: UndoRecord | null;
+}
+
+/** {@link UndoRecord} without the way to the next, which would keep the whole journal alive. */
+type Undone = Omit<UndoRecord, 'next'>;
+
+const START: Omit<UndoRecord, 'next'> = { id: -1, present: false, base: 0, end: 0, hostAddress: 0, flags: 0 };
+
+/** The slots of one address space as they were when it was taken. */
+export interface SlotSnapshot {
+  readonly asId: number;
+  /** Generation of the set it shows; negative when taken in the middle of an installation. */
+  readonly generation: number;
+  readonly usedSlots: number;
+  /** Id of the slot that contains the frame, or -1. */
+  gfnToMemslot(gfn: U64): number;
+  /** Host address for writing, `HVA_BAD` or `HVA_RO_BAD`. */
+  gfnToHva(gfn: U64): number;
+  /** The slot with this id, or `null`. */
+  slot(id: number): Slot | null;
+  /** From highest frame to lowest. */
+  slots(): IterableIterator<Slot>;
+  /** The slots that meet frames `[start, end)`, ascending. */
+  slotsIn(start: number, end: number): IterableIterator<Slot>;
+  /** Ends its claim on the journal; it must not be read afterwards. Not calling it is safe, and costs each change a small object. */
+  release(): void;
+}
+
+/**
+ * A snapshot copies nothing. Changes append what they replace to a journal, a list whose head only its readers hold; a snapshot reads what was appended since
+ * it last looked, keeps the first record of every id, and shows the live slots but for those. What nobody needs any more is simply unreachable.
+ */
+export class JournalSnapshot implements SlotSnapshot {
+  readonly asId: number;
+  readonly generation: number;
+  readonly usedSlots: number;
+  readonly #live: AddressSpace;
+  #seen: UndoRecord | null;
+  readonly #undone = new Map<number, Undone>();
+  /** Those of `#undone` that were present, by first frame. */
+  readonly #before: Undone[] = [];
+  readonly #released: (snapshot: JournalSnapshot) => void;
+
+  constructor(live: AddressSpace, released: (snapshot: JournalSnapshot) => void) {
+    this.#live = live;
+    this.asId = live.asId;
+    this.generation = live.generation;
+    this.usedSlots = live.usedSlots;
+    live.journal ??= { ...START, next: null };
+    this.#seen = live.journal;
+    this.#released = released;
+  }
+
+  /** Reads the journal up to now. */
+  catchUp(): void {
+    let node = this.#seen;
+    while (node !== null && node.next !== null) {
+      node = node.next;
+      if (this.#undone.has(node.id)) continue;
+      const { next: _, ...undone } = node;
+      this.#undone.set(node.id, undone);
+      if (undone.present) this.#before.splice(this.#after(undone.base), 0, undone);
+    }
+    this.#seen = node;
+  }
+
+  release(): void {
+    if (this.#seen === null) return;
+    this.#seen = null;
+    this.#undone.clear();
+    this.#before.length = 0;
+    this.#released(this);
+  }
+
+  gfnToMemslot(gfn: U64): number {
+    return this.#find(gfnOf(gfn, 'gfn'))?.id ?? -1;
+  }
+
+  gfnToHva(gfn: U64): number {
+    const frame = gfnOf(gfn, 'gfn');
+    const found = this.#find(frame);
+    if (found === undefined || (found.flags & INVALID) !== 0) return HVA_BAD;
+    if ((found.flags & READONLY) !== 0) return HVA_RO_BAD;
+    return found.hostAddress + (frame - found.base) * PAGE_SIZE;
+  }
+
+  slot(id: number): Slot | null {
+    this.catchUp();
+    const undone = this.#undone.get(id);
+    if (undone !== undefined) return undone.present ? this.#plain(undone) : null;
+    const row = this.#live.rowOf(id);
+    return row === 0 ? null : this.#live.slotOf(row);
+  }
+
+  *slots(): Generator<Slot, undefined, undefined> {
+    let below = Number.POSITIVE_INFINITY;
+    for (;;) {
+      const slot = this.#nextBelow(below);
+      if (slot === null) return;
+      below = slot.baseGfn;
+      yield slot;
+    }
+  }
+
+  *slotsIn(start: number, end: number): Generator<Slot, undefined, undefined> {
+    const holder = this.#find(start);
+    let from = start;
+    if (holder !== undefined && start < end) {
+      from = holder.end;
+      yield this.#plain(holder);
+    }
+    for (;;) {
+      const slot = this.#nextFrom(from, end);
+      if (slot === null) return;
+      from = slot.baseGfn + slot.pages;
+      yield slot;
+    }
+  }
+
+  #plain({ id, base, end, flags, hostAddress }: Undone): Slot {
+    return { id, asId: this.asId, baseGfn: base, pages: end - base, flags: flags & ~INVALID, userspaceAddr: hostAddress };
+  }
+
+  #find(gfn: number): Undone | undefined {
+    this.catchUp();
+    const live = this.#live;
+    const row = live.find(gfn);
+    if (row !== 0 && !this.#undone.has(live.ids[row]!)) {
+      const at = row * 3;
+      const { data, ids, flags } = live;
+      return { id: ids[row]!, present: true, base: data[at]!, end: data[at + 1]!, hostAddress: data[at + 2]!, flags: flags[row]! };
+    }
+    const before = this.#before[this.#after(gfn) - 1];
+    return before !== undefined && gfn < before.end ? before : undefined;
+  }
+
+  /** How many of `#before` begin at or below the frame. */
+  #after(gfn: number): number {
+    let low = 0;
+    let high = this.#before.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#before[middle]!.base <= gfn) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** The highest slot that begins below the frame. */
+  #nextBelow(gfn: number): Slot | null {
+    this.catchUp();
+    const live = this.#live;
+    let row = live.rowBelow(gfn);
+    while (row !== 0 && this.#undone.has(live.ids[row]!)) row = live.rowBelow(live.data[row * 3]!);
+    const before = this.#before[this.#after(gfn - 1) - 1] ?? (gfn === Number.POSITIVE_INFINITY ? this.#before.at(-1) : undefined);
+    if (before !== undefined && (row === 0 || before.base > live.data[row * 3]!)) return this.#plain(before);
+    return row === 0 ? null : live.slotOf(row);
+  }
+
+  /** The lowest slot that begins in `[from, end)`. */
+  #nextFrom(from: number, end: number): Slot | null {
+    this.catchUp();
+    const live = this.#live;
+    let row = live.rowFrom(from);
+    while (row !== 0 && this.#undone.has(live.ids[row]!)) row = live.rowFrom(live.data[row * 3]! + 1);
+    const before = this.#before[this.#after(from - 1)];
+    if (before !== undefined && (row === 0 || before.base < live.data[row * 3]!)) return before.base < end ? this.#plain(before) : null;
+    return row === 0 || live.data[row * 3]! >= end ? null : live.slotOf(row);
+  }
+}
