@@ -1,7 +1,8 @@
 import { BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST, BLKIF_MAX_SEGMENTS_PER_REQUEST, BlockRequest, BlockResponse } from '../blkif.ts';
 import { XenAbiError } from '../errors.ts';
-import { checkAbi, type MemoryPage, PAGE_BYTES, pagesOfBytes } from '../memory.ts';
+import { checkAbi, PAGE_BYTES } from '../memory.ts';
 import { BackRing, FrontRing } from '../ring.ts';
+import { scatteredPages } from '../scattered-pages.ts';
 import { RING_HEADER_BYTES, RING_PAGES_MAX, SharedRing } from '../shared-ring.ts';
 import {
   halvesIn,
@@ -19,15 +20,6 @@ import {
 } from './line.ts';
 
 const FIELDS = { req_prod: 'reqProd', req_event: 'reqEvent', rsp_prod: 'rspProd', rsp_event: 'rspEvent' } as const;
-
-/** Pages out of order and with gaps between them, as a guest may offer them. */
-function scatteredPages(count: number, fill: number): MemoryPage[] {
-  const pages = pagesOfBytes(new Uint8Array((2 * count + 1) * PAGE_BYTES).fill(0x3c));
-  const chosen: MemoryPage[] = [];
-  for (let i = 0; i < count; i++) chosen.push(pages[2 * (count - i) - 1]!);
-  for (const page of chosen) page.views.u8.fill(fill, page.offset, page.offset + PAGE_BYTES);
-  return chosen;
-}
 
 function fillRequest(request: BlockRequest, from: JsonObject): void {
   const kind = textIn(from, 'kind');
