@@ -225,8 +225,9 @@ export interface GrantTable {
   entryBytes(gref: Gref): Uint8Array;
 
   /**
-   * Stops every timer and forgets what waits: deferred entries stay as they are, batches that wait are not unmapped and
-   * are told `-ESHUTDOWN` (-108). Later calls that change something are refused with `closed`.
+   * Stops every timer and forgets what waits. Batches that wait are not unmapped and are told -108 (ESHUTDOWN); elements that
+   * wait for another try have GNTST_general_error; deferred entries stay as they are. Afterwards nothing is handed out, granted,
+   * mapped or copied any more (`closed`); giving back still works, and a busy end leaks at once.
    */
   close(): void;
 }

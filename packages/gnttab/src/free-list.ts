@@ -1,2 +1,274 @@
+import { invariant } from '@paravirt/event-bus/contract';
+import { RunTree } from './run-tree.ts';
+
 /** Ends every list of references. */
 export const END_OF_LIST = 0xffff_ffff;
+
+/** Where a reference is; one byte each. */
+export const STATE = { free: 0, listed: 1, claimed: 2, granted: 3, busy: 4, deferred: 5, leaked: 6, reserved: 7 } as const;
+
+/** What the free list needs of the table around it. */
+export interface FreeListHost {
+  /** Provides the memory for a table of `frames` frames. */
+  addFrames(frames: number): boolean;
+  /** The table has grown; the references that made it necessary are not yet taken out. */
+  grown(): void;
+  /** The list was put in order for `count` in a row; `first` is -1 when there was no place. */
+  rebuilt(count: number, first: number): void;
+}
+
+export interface FreeListShape {
+  readonly entriesPerFrame: number;
+  readonly frames: number;
+  readonly maxFrames: number;
+  readonly reserved: number;
+}
+
+/*
+ * The tail run: the members in a row at the end of the list and of the table that consecutive requests are cut from. Without
+ * one (`none`, `empty`, `usedUp`) nothing can be cut, and the three differ in what the next growth does. Behind `none` the
+ * first new reference stays out of the run, behind the others it does not. `usedUp` is a run that a request took to its last
+ * member while others are free: Linux then loses sight of where the list ends, and a request in a row has to search even
+ * when it has just grown the table by enough.
+ */
+const ANCHOR = { none: 0, empty: 1, usedUp: 2, run: 3 } as const;
+
+/**
+ * The free references, in the order in which Linux hands them out.
+ *
+ * Linux keeps a linked list and rebuilds it in ascending order to find references in a row. So the list is at any time a stack
+ * of what was freed since the last rebuild, followed by the other free references in ascending order: the stack is linked
+ * through `link`, the rest needs no links at all, a rebuild drops the stack, and what it looks for is a question to the tree
+ * of runs. While the stack is empty every free reference belongs to the rest, so the set of free references serves for both.
+ */
+export class FreeList {
+  /** Next reference of the list a reference is in. Of a granted one: the peer's domid, since no list holds it. */
+  link: Uint32Array = new Uint32Array(0);
+  /** `STATE` of each reference. */
+  state: Uint8Array = new Uint8Array(0);
+  size = 0;
+  frames = 0;
+  freeCount = 0;
+  private readonly host: FreeListHost;
+  private readonly tree: RunTree = new RunTree();
+  private entriesPerFrame = 0;
+  private maxFrames = 0;
+  private stackHead: number = END_OF_LIST;
+  /** Where Linux would attach new frames; decides what a rebuild and a growth make of the tail run. */
+  private lastFree: number = END_OF_LIST;
+  private anchor: number = ANCHOR.none;
+  private tailStart = 0;
+  /** No member of the rest is below. */
+  private restFrom = 0;
+
+  constructor(host: FreeListHost) {
+    this.host = host;
+  }
+
+  /** A fresh table: everything free but the reserved references, in ascending order, all of it tail run. */
+  reset(shape: FreeListShape): void {
+    const size = shape.entriesPerFrame * shape.frames;
+    this.reserveMemory(size, shape.entriesPerFrame * shape.maxFrames);
+    this.state.fill(STATE.free);
+    this.state.fill(STATE.reserved, 0, shape.reserved);
+    this.tree.clear();
+    this.tree.addRange(shape.reserved, size);
+    this.entriesPerFrame = shape.entriesPerFrame;
+    this.frames = shape.frames;
+    this.maxFrames = shape.maxFrames;
+    this.size = size;
+    this.freeCount = size - shape.reserved;
+    this.stackHead = END_OF_LIST;
+    this.lastFree = size - 1;
+    this.anchor = ANCHOR.run;
+    this.tailStart = shape.reserved;
+    this.restFrom = 0;
+    this.tree.refresh();
+  }
+
+  get limit(): number {
+    return this.maxFrames;
+  }
+
+  /** Bytes held, the entries themselves not counted. */
+  get bytes(): number {
+    return this.link.byteLength + this.state.byteLength + this.tree.bytes;
+  }
+
+  get seqAvailable(): number {
+    return this.anchor === ANCHOR.run ? this.lastFree - this.tailStart + 1 : 0;
+  }
+
+  longestRun(): number {
+    return this.tree.longest();
+  }
+
+  isFree(ref: number): boolean {
+    return this.tree.has(ref);
+  }
+
+  /** Frees one reference, which must be out and not below the reserved ones. */
+  put(ref: number): void {
+    this.link[ref] = this.stackHead;
+    this.stackHead = ref;
+    this.state[ref] = STATE.free;
+    this.tree.add(ref);
+    if (this.freeCount++ === 0) this.lastFree = ref;
+  }
+
+  /** Frees `first` to `first + count - 1`, the highest first. */
+  putSeq(first: number, count: number): void {
+    const { link } = this;
+    const end = first + count;
+    if (this.freeCount === 0) this.lastFree = end - 1;
+    for (let ref = first; ref < end - 1; ref++) link[ref] = ref + 1;
+    link[end - 1] = this.stackHead;
+    this.stackHead = first;
+    this.state.fill(STATE.free, first, end);
+    this.tree.addRange(first, end);
+    this.freeCount += count;
+  }
+
+  /** Takes the head of the list; -1 when there is none and the table cannot grow. */
+  take(): number {
+    if (this.freeCount === 0 && !this.expand(1)) return -1;
+    let ref = this.stackHead;
+    if (ref === END_OF_LIST) ref = this.nextOfRest();
+    else this.stackHead = this.link[ref]!;
+    this.state[ref] = STATE.claimed;
+    this.tree.remove(ref);
+    if (--this.freeCount === 0) this.becomeEmpty();
+    return ref;
+  }
+
+  /** Takes `count` as a list, linked in the order of the free list; gives its head, or -1. */
+  takeList(count: number): number {
+    if (this.freeCount < count && !this.expand(count - this.freeCount)) return -1;
+    const { link, state, tree } = this;
+    let head = END_OF_LIST;
+    let last = END_OF_LIST;
+    for (let i = 0; i < count; i++) {
+      let ref = this.stackHead;
+      if (ref === END_OF_LIST) ref = this.nextOfRest();
+      else this.stackHead = link[ref]!;
+      if (last === END_OF_LIST) head = ref;
+      else link[last] = ref;
+      last = ref;
+      state[ref] = STATE.listed;
+      tree.remove(ref);
+    }
+    link[last] = END_OF_LIST;
+    this.freeCount -= count;
+    if (this.freeCount === 0) this.becomeEmpty();
+    return head;
+  }
+
+  /** Takes `count` (2 or more) in a row; gives the first, or -1, with the list perhaps in order and frames perhaps grown. */
+  takeSeq(count: number): number {
+    const search = this.anchor === ANCHOR.usedUp;
+    if (this.freeCount < count && !this.expand(count - this.freeCount)) return -1;
+    if (search || this.seqAvailable < count) {
+      const found = this.rebuild(count);
+      if (found >= 0) return found;
+      if (!this.expand(count - this.seqAvailable)) return -1;
+    }
+    // Growing by whole frames where there was no tail run leaves it one too short for all of them (see `expand`). The first
+    // new reference is free and in front of it, so the request is served from there.
+    const first = this.seqAvailable < count ? this.tailStart - 1 : this.tailStart;
+    this.tailStart = first + count;
+    this.freeCount -= count;
+    if (this.freeCount === 0) this.anchor = ANCHOR.none;
+    else if (this.tailStart > this.lastFree) this.anchor = ANCHOR.usedUp;
+    this.tree.removeRange(first, first + count);
+    this.state.fill(STATE.claimed, first, first + count);
+    return first;
+  }
+
+  /** The free references in the list's order. */
+  *inOrder(): IterableIterator<number> {
+    const stacked = new Set<number>();
+    for (let ref = this.stackHead; ref !== END_OF_LIST; ref = this.link[ref]!) {
+      stacked.add(ref);
+      yield ref;
+    }
+    for (let ref = 0; ref < this.size; ref++) if (this.tree.has(ref) && !stacked.has(ref)) yield ref;
+  }
+
+  /** The lowest of the rest. Called with an empty stack only, while something is free. */
+  private nextOfRest(): number {
+    const ref = this.tree.next(this.restFrom);
+    invariant(ref >= 0 && ref < this.size, () => `${this.freeCount} references are free, but none from ${this.restFrom} on`);
+    this.restFrom = ref + 1;
+    if (ref === this.tailStart && this.anchor === ANCHOR.run) this.tailStart++;
+    return ref;
+  }
+
+  private becomeEmpty(): void {
+    this.lastFree = END_OF_LIST;
+    this.anchor = ANCHOR.none;
+    this.restFrom = 0;
+  }
+
+  private rebuild(count: number): number {
+    const { tree } = this;
+    this.stackHead = END_OF_LIST;
+    this.restFrom = 0;
+    const found = tree.firstFit(count);
+    if (found >= 0) {
+      tree.removeRange(found, found + count);
+      this.state.fill(STATE.claimed, found, found + count);
+      this.freeCount -= count;
+    }
+    // Where nothing is left, `lastFree` keeps its old value, and with it the decision about the anchor.
+    const left = this.freeCount > 0;
+    if (left) this.lastFree = tree.highest();
+    if (this.lastFree !== this.size - 1) this.anchor = ANCHOR.none;
+    else if (left) {
+      this.anchor = ANCHOR.run;
+      this.tailStart = tree.startOfRun(this.lastFree);
+    } else this.anchor = ANCHOR.empty;
+    tree.refresh();
+    this.host.rebuilt(count, found);
+    return found;
+  }
+
+  private expand(needed: number): boolean {
+    const frames = this.frames + Math.ceil(needed / this.entriesPerFrame);
+    if (frames > this.maxFrames) return false;
+    const start = this.size;
+    const size = frames * this.entriesPerFrame;
+    try {
+      this.reserveMemory(size, this.maxFrames * this.entriesPerFrame);
+    } catch (error) {
+      if (error instanceof RangeError) return false;
+      throw error;
+    }
+    if (!this.host.addFrames(frames)) return false;
+    this.state.fill(STATE.free, start, size);
+    this.tree.addRange(start, size);
+    this.tree.refresh();
+    const behind = this.seqAvailable;
+    if (this.freeCount > 0 && this.anchor === ANCHOR.none) this.tailStart = start + 1;
+    else if (behind === 0) this.tailStart = start;
+    this.anchor = ANCHOR.run;
+    this.freeCount += size - start;
+    this.lastFree = size - 1;
+    this.frames = frames;
+    this.size = size;
+    this.host.grown();
+    return true;
+  }
+
+  /** Grows the arrays by an eighth or more, so that growing frame by frame copies each byte a bounded number of times. */
+  private reserveMemory(size: number, most: number): void {
+    if (size <= this.link.length) return;
+    const capacity = Math.max(size, Math.min(most, Math.ceil(this.link.length * 1.125)));
+    const link = new Uint32Array(capacity);
+    const state = new Uint8Array(capacity);
+    this.tree.reserve(capacity);
+    link.set(this.link);
+    state.set(this.state);
+    this.link = link;
+    this.state = state;
+  }
+}

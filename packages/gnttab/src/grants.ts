@@ -1,0 +1,226 @@
+import type { EventBus } from '@paravirt/event-bus';
+import type { DomId, Gfn, Gref } from '@paravirt/event-bus/contract';
+import { GTF } from '@paravirt/xen-abi';
+import type { SchedulerLike } from 'rxjs';
+import { checkFlag, checkFrame, checkPeer, isGranted, refuseGref } from './checks.ts';
+import { DeferredEnds, type DeferredHost } from './deferred.ts';
+import type { Entries } from './entries.ts';
+import { GrantError, refuseArgument } from './errors.ts';
+import type { GnttabEvents } from './events.ts';
+import { STATE } from './free-list.ts';
+import { PeerCounts } from './peer-counts.ts';
+import type { References } from './references.ts';
+import type { PageUse } from './types.ts';
+
+const PAGE_BYTES = 4096;
+
+export interface GrantsOptions {
+  readonly owner: DomId;
+  readonly freePerIteration: number;
+  readonly canDefer: () => boolean;
+}
+
+/** What references are granted for, from the opening of an entry to its end. */
+export class Grants implements DeferredHost {
+  granted = 0;
+  busy = 0;
+  leaked = 0;
+  readonly peers: PeerCounts = new PeerCounts();
+  readonly deferred: DeferredEnds;
+  private readonly owner: DomId;
+  private readonly canDefer: () => boolean;
+  private readonly references: References;
+  private readonly entries: Entries;
+  private readonly bus: EventBus<GnttabEvents> | undefined;
+  private readonly pages: PageUse | undefined;
+
+  constructor(
+    options: GrantsOptions,
+    references: References,
+    entries: Entries,
+    scheduler: SchedulerLike,
+    bus: EventBus<GnttabEvents> | undefined,
+    pages: PageUse | undefined,
+  ) {
+    this.owner = options.owner;
+    this.canDefer = options.canDefer;
+    this.references = references;
+    this.entries = entries;
+    this.bus = bus;
+    this.pages = pages;
+    this.deferred = new DeferredEnds(this, scheduler, options.freePerIteration);
+  }
+
+  grant(peer: DomId, gfn: Gfn, readonly: boolean): Gref {
+    checkPeer('peer', peer);
+    checkFrame('gfn', gfn);
+    checkFlag('readonly', readonly);
+    const gref = this.references.alloc();
+    this.open(gref, peer, gfn, readonly);
+    return gref;
+  }
+
+  publish(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void {
+    if (this.references.list.state[gref] !== STATE.claimed) this.refuseUnclaimed(gref);
+    checkPeer('peer', peer);
+    checkFrame('gfn', gfn);
+    checkFlag('readonly', readonly);
+    this.references.refuseClosed('publish');
+    this.open(gref, peer, gfn, readonly);
+  }
+
+  publishSubPage(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean, pageOffset: number, bytes: number): void {
+    this.refuseVersion1('publishSubPage');
+    if (this.references.list.state[gref] !== STATE.claimed) this.refuseUnclaimed(gref);
+    checkPeer('peer', peer);
+    checkFrame('gfn', gfn);
+    checkFlag('readonly', readonly);
+    if (!Number.isInteger(pageOffset) || pageOffset < 0 || pageOffset >= PAGE_BYTES) {
+      refuseArgument('pageOffset', pageOffset, `a whole number from 0 to ${PAGE_BYTES - 1}`);
+    }
+    if (!Number.isInteger(bytes) || bytes < 1 || bytes > PAGE_BYTES - pageOffset) {
+      refuseArgument('bytes', bytes, `a whole number from 1 to ${PAGE_BYTES - pageOffset}, the end of the page`);
+    }
+    this.references.refuseClosed('publishSubPage');
+    const flags = GTF.permit_access | GTF.sub_page | (readonly ? GTF.readonly : 0);
+    this.entries.writeSubPage(gref, flags, peer, gfn, pageOffset, bytes);
+    this.opened(gref, peer, gfn, readonly);
+  }
+
+  publishTransitive(gref: Gref, peer: DomId, through: DomId, throughGref: Gref, readonly: boolean): void {
+    this.refuseVersion1('publishTransitive');
+    if (this.references.list.state[gref] !== STATE.claimed) this.refuseUnclaimed(gref);
+    checkPeer('peer', peer);
+    checkPeer('through', through);
+    if (throughGref >>> 0 !== throughGref) refuseArgument('throughGref', throughGref, 'an unsigned 32-bit number');
+    checkFlag('readonly', readonly);
+    this.references.refuseClosed('publishTransitive');
+    this.entries.writeTransitive(gref, GTF.transitive | (readonly ? GTF.readonly : 0), peer, through, throughGref);
+    this.opened(gref, peer, undefined, readonly);
+  }
+
+  update(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): boolean {
+    if (!isGranted(this.references.list.state[gref])) this.refuseUngranted(gref);
+    checkPeer('peer', peer);
+    checkFrame('gfn', gfn);
+    checkFlag('readonly', readonly);
+    this.references.refuseClosed('update');
+    if (!this.tryEnd(gref)) return false;
+    this.open(gref, peer, gfn, readonly);
+    return true;
+  }
+
+  tryEnd(gref: Gref): boolean {
+    const { list } = this.references;
+    const state = list.state[gref];
+    if (state !== STATE.granted && state !== STATE.busy) this.refuseUngranted(gref);
+    const peer = list.link[gref]! as DomId;
+    if (!this.entries.tryClear(gref)) {
+      if (state === STATE.granted) {
+        list.state[gref] = STATE.busy;
+        this.busy++;
+      }
+      if (this.bus?.observed('gnttab:busy')) this.bus.emit('gnttab:busy', { owner: this.owner, peer, gref });
+      return false;
+    }
+    list.state[gref] = STATE.claimed;
+    this.granted--;
+    if (state === STATE.busy) this.busy--;
+    this.peers.remove(peer);
+    if (this.bus?.observed('gnttab:ended')) this.bus.emit('gnttab:ended', { owner: this.owner, peer, gref });
+    return true;
+  }
+
+  tryEndAndFree(gref: Gref): boolean {
+    if (!this.tryEnd(gref)) return false;
+    this.references.free(gref);
+    return true;
+  }
+
+  end(gref: Gref, page: Gfn | undefined): boolean {
+    const { list } = this.references;
+    if (!isGranted(list.state[gref])) this.refuseUngranted(gref);
+    if (page !== undefined) checkFrame('page', page);
+    // Of a version 2 entry the attempt closes the flags, and with them goes what the frame field means.
+    const frame = this.entries.frameOf(gref, this.entries.flags(gref));
+    if (this.tryEnd(gref)) {
+      this.references.free(gref);
+      if (page !== undefined) this.pages?.release(page);
+      return true;
+    }
+    const held = page ?? frame;
+    if (page === undefined && held >= 0) this.pages?.hold(held);
+    this.granted--;
+    this.busy--;
+    const peer = list.link[gref]! as DomId;
+    if (this.references.closed || !this.canDefer()) {
+      list.state[gref] = STATE.leaked;
+      this.leaked++;
+      if (this.bus?.observed('gnttab:leaked')) this.bus.emit('gnttab:leaked', { owner: this.owner, peer, gref });
+      return false;
+    }
+    list.state[gref] = STATE.deferred;
+    this.deferred.add(gref, held);
+    if (this.bus?.observed('gnttab:deferred')) {
+      this.bus.emit('gnttab:deferred', { owner: this.owner, peer, gref, page: held < 0 ? undefined : (held as Gfn) });
+    }
+    return false;
+  }
+
+  isInUse(gref: Gref): boolean {
+    if (gref >>> 0 !== gref || gref >= this.references.list.size) {
+      refuseGref(this.references.list, 'gref', gref, `a reference of the table, 0 to ${this.references.list.size - 1}`);
+    }
+    return this.entries.inUse(gref);
+  }
+
+  tryClear(gref: number): boolean {
+    return this.entries.tryClear(gref);
+  }
+
+  freed(gref: number, page: number): void {
+    const { list } = this.references;
+    this.peers.remove(list.link[gref]!);
+    list.put(gref);
+    this.references.freed(gref, 1);
+    if (this.bus?.observed('gnttab:deferred-freed')) {
+      const facts = { owner: this.owner, gref: gref as Gref, page: page < 0 ? undefined : (page as Gfn) };
+      this.bus.emit('gnttab:deferred-freed', facts);
+    }
+    if (page >= 0) this.pages?.release(page);
+  }
+
+  stillPending(gref: number): void {
+    if (!this.bus?.observed('gnttab:still-pending')) return;
+    const peer = this.references.list.link[gref]! as DomId;
+    this.bus.emit('gnttab:still-pending', { owner: this.owner, peer, gref: gref as Gref });
+  }
+
+  private open(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void {
+    this.entries.write(gref, readonly ? GTF.permit_access | GTF.readonly : GTF.permit_access, peer, gfn);
+    this.opened(gref, peer, gfn, readonly);
+  }
+
+  private opened(gref: Gref, peer: DomId, gfn: Gfn | undefined, readonly: boolean): void {
+    const { list } = this.references;
+    list.state[gref] = STATE.granted;
+    // A granted reference is in no list, so its link is free to remember the peer; the entry itself is not to be trusted for it.
+    list.link[gref] = peer;
+    this.granted++;
+    this.peers.add(peer);
+    if (this.bus?.observed('gnttab:granted')) this.bus.emit('gnttab:granted', { owner: this.owner, peer, gref, gfn, readonly });
+  }
+
+  private refuseUnclaimed(gref: number): never {
+    refuseGref(this.references.list, 'gref', gref, 'a claimed reference');
+  }
+
+  private refuseUngranted(gref: number): never {
+    refuseGref(this.references.list, 'gref', gref, 'a published reference whose end does not wait yet');
+  }
+
+  private refuseVersion1(operation: string): void {
+    const { version } = this.entries;
+    if (version === 1) throw new GrantError({ code: 'wrong-version', operation, version, allowed: 'a table of version 2' });
+  }
+}

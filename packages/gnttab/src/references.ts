@@ -1,0 +1,234 @@
+import type { EventBus } from '@paravirt/event-bus';
+import { type DomId, type Gref, invariant } from '@paravirt/event-bus/contract';
+import { GNTST } from '@paravirt/xen-abi';
+import { checkCount, refuseGref } from './checks.ts';
+import { type Entries, entriesPerFrame, statusFramesFor } from './entries.ts';
+import { GrantError, refuseArgument } from './errors.ts';
+import type { GnttabEvents } from './events.ts';
+import { FreeCallbacks } from './free-callbacks.ts';
+import { END_OF_LIST, FreeList, type FreeListHost, STATE } from './free-list.ts';
+import { PrivateList } from './private-list.ts';
+import type { FreeCallback, GrantHypercalls, GrantList, MemoryFrame } from './types.ts';
+
+const CALLBACK_COUNT_MAX = 0xffff;
+
+export interface ReferencesOptions {
+  readonly owner: DomId;
+  readonly version: 1 | 2;
+  readonly initialFrames: number;
+  readonly maxFrames: number;
+  readonly reserved: number;
+}
+
+/** Who holds which reference, and the frames they stand in. */
+export class References implements FreeListHost {
+  readonly list: FreeList;
+  readonly callbacks: FreeCallbacks;
+  closed = false;
+  private readonly owner: DomId;
+  private readonly bus: EventBus<GnttabEvents> | undefined;
+  private readonly hypercalls: GrantHypercalls;
+  private readonly entries: Entries;
+  private readonly reserved: number;
+  /** Why the last growth was refused; GNTST_okay when it was not the hypervisor. */
+  private refusedWith: number = GNTST.okay;
+
+  constructor(options: ReferencesOptions, entries: Entries, hypercalls: GrantHypercalls, bus: EventBus<GnttabEvents> | undefined) {
+    this.owner = options.owner;
+    this.reserved = options.reserved;
+    this.entries = entries;
+    this.hypercalls = hypercalls;
+    this.bus = bus;
+    this.list = new FreeList(this);
+    this.callbacks = new FreeCallbacks((callback, count) => this.fired(callback, count));
+    this.start(options.version, options.initialFrames, options.maxFrames);
+  }
+
+  /** Makes a fresh table of `frames` frames. */
+  start(version: 1 | 2, frames: number, maxFrames: number): void {
+    if (!this.attachFrames(version, frames)) {
+      throw new GrantError({ code: 'hypercall', call: 'setup_table', status: this.refusedWith });
+    }
+    this.list.reset({ entriesPerFrame: entriesPerFrame(version), frames, maxFrames, reserved: this.reserved });
+  }
+
+  alloc(): Gref {
+    this.refuseClosed('allocGrantReference');
+    const ref = this.list.take();
+    this.callbacks.deliver();
+    if (ref < 0) this.refuseExhausted(1);
+    if (this.bus?.observed('gnttab:allocated')) {
+      this.bus.emit('gnttab:allocated', { owner: this.owner, gref: ref as Gref, count: 1, consecutive: false });
+    }
+    return ref as Gref;
+  }
+
+  allocList(count: number): GrantList {
+    checkCount('count', count);
+    this.refuseClosed('allocGrantReferences');
+    const head = this.list.takeList(count);
+    this.callbacks.deliver();
+    if (head < 0) this.refuseExhausted(count);
+    if (this.bus?.observed('gnttab:allocated')) {
+      this.bus.emit('gnttab:allocated', { owner: this.owner, gref: head as Gref, count, consecutive: false });
+    }
+    return new PrivateList(this.list, head, count);
+  }
+
+  allocSeq(count: number): Gref {
+    checkCount('count', count);
+    this.refuseClosed('allocGrantReferenceSeq');
+    const first = count === 1 ? this.list.take() : this.list.takeSeq(count);
+    this.callbacks.deliver();
+    if (first < 0) this.refuseExhausted(count);
+    if (this.bus?.observed('gnttab:allocated')) {
+      this.bus.emit('gnttab:allocated', { owner: this.owner, gref: first as Gref, count, consecutive: true });
+    }
+    return first as Gref;
+  }
+
+  claim(list: GrantList): Gref | undefined {
+    const own = this.own(list);
+    const ref = own.head;
+    if (ref === END_OF_LIST) return undefined;
+    own.head = this.list.link[ref]!;
+    own.length--;
+    this.list.state[ref] = STATE.claimed;
+    if (this.bus?.observed('gnttab:claimed')) this.bus.emit('gnttab:claimed', { owner: this.owner, gref: ref as Gref });
+    return ref as Gref;
+  }
+
+  release(list: GrantList, gref: Gref): void {
+    const own = this.own(list);
+    if (this.list.state[gref] !== STATE.claimed) refuseGref(this.list, 'gref', gref, 'a claimed reference');
+    this.list.link[gref] = own.head;
+    this.list.state[gref] = STATE.listed;
+    own.head = gref;
+    own.length++;
+    if (this.bus?.observed('gnttab:released')) this.bus.emit('gnttab:released', { owner: this.owner, gref });
+  }
+
+  isEmpty(list: GrantList): boolean {
+    return this.own(list).head === END_OF_LIST;
+  }
+
+  freeList(list: GrantList): void {
+    const own = this.own(list);
+    const { link } = this.list;
+    const { length } = own;
+    let last = END_OF_LIST;
+    for (let ref = own.head; ref !== END_OF_LIST; ) {
+      const next = link[ref]!;
+      this.list.put(ref);
+      last = ref;
+      ref = next;
+    }
+    own.close();
+    if (length > 0) this.freed(last, length);
+    else this.check();
+  }
+
+  free(gref: Gref): void {
+    if (this.list.state[gref] !== STATE.claimed) {
+      if (this.list.state[gref] !== STATE.reserved) refuseGref(this.list, 'gref', gref, 'a claimed reference');
+      this.check();
+      return;
+    }
+    this.list.put(gref);
+    this.freed(gref, 1);
+  }
+
+  freeSeq(first: Gref, count: number): void {
+    checkCount('count', count);
+    const { state, size } = this.list;
+    if (!Number.isInteger(first) || first < 0) refuseArgument('first', first, `a reference, 0 to ${size - 1}`);
+    if (first + count > size) refuseArgument('count', count, `a whole number from 1 to ${size - first}, the references from ${first} on`);
+    const from = Math.max(first, this.reserved);
+    const end = first + count;
+    for (let ref = from; ref < end; ref++) {
+      if (state[ref] !== STATE.claimed) refuseGref(this.list, 'first', ref, 'claimed references only, from first on');
+    }
+    if (from < end) {
+      this.list.putSeq(from, end - from);
+      this.freed(from, end - from);
+    } else this.check();
+  }
+
+  requestCallback(callback: FreeCallback, count: number): void {
+    if (!Number.isInteger(count) || count < 0 || count > CALLBACK_COUNT_MAX) {
+      refuseArgument('count', count, `a whole number from 0 to ${CALLBACK_COUNT_MAX}`);
+    }
+    this.refuseClosed('requestFreeCallback');
+    if (this.callbacks.add(callback, count)) this.check();
+  }
+
+  /** Tells what was put back: the facts, and then the callbacks. */
+  freed(head: number, count: number): void {
+    if (this.bus?.observed('gnttab:freed')) this.bus.emit('gnttab:freed', { owner: this.owner, gref: head as Gref, count });
+    if (this.callbacks.size > 0) this.check();
+  }
+
+  addFrames(frames: number): boolean {
+    this.refusedWith = GNTST.okay;
+    return this.attachFrames(this.entries.version, frames);
+  }
+
+  grown(): void {
+    const { frames, size, freeCount } = this.list;
+    if (this.bus?.observed('gnttab:grown')) this.bus.emit('gnttab:grown', { owner: this.owner, frames, entries: size });
+    // Who fires is decided now, as in the original, but called only when the growing call has taken its own references.
+    this.callbacks.check(freeCount);
+  }
+
+  rebuilt(count: number, first: number): void {
+    if (this.bus?.observed('gnttab:rebuilt')) {
+      this.bus.emit('gnttab:rebuilt', { owner: this.owner, count, first: first < 0 ? undefined : (first as Gref) });
+    }
+  }
+
+  refuseClosed(operation: string): void {
+    if (this.closed) throw new GrantError({ code: 'closed', operation });
+  }
+
+  check(): void {
+    this.callbacks.check(this.list.freeCount);
+    this.callbacks.deliver();
+  }
+
+  private fired(callback: FreeCallback, count: number): void {
+    if (!this.bus?.observed('gnttab:free-callback')) return;
+    this.bus.emit('gnttab:free-callback', { owner: this.owner, count, free: this.list.freeCount, callback });
+  }
+
+  private own(list: GrantList): PrivateList {
+    const own = list as PrivateList;
+    if (own.owner !== this.list) {
+      throw new GrantError({ code: 'bad-list', argument: 'list', allowed: 'a private list of this table that was not freed' });
+    }
+    return own;
+  }
+
+  private refuseExhausted(requested: number): never {
+    const { freeCount: free, frames, limit: maxFrames } = this.list;
+    const status = this.refusedWith;
+    this.refusedWith = GNTST.okay;
+    const facts = { code: 'exhausted', requested, free, frames, maxFrames } as const;
+    throw new GrantError(status === GNTST.okay ? facts : { ...facts, status });
+  }
+
+  private attachFrames(version: 1 | 2, count: number): boolean {
+    const frames: MemoryFrame[] = [];
+    const status: MemoryFrame[] = [];
+    this.refusedWith = this.hypercalls.setupTable(count, frames);
+    if (this.refusedWith !== GNTST.okay) return false;
+    invariant(frames.length >= count, () => `setup_table was asked for ${count} frames and gave ${frames.length}`);
+    if (version === 2) {
+      const wanted = statusFramesFor(count);
+      this.refusedWith = this.hypercalls.getStatusFrames(wanted, status);
+      if (this.refusedWith !== GNTST.okay) return false;
+      invariant(status.length >= wanted, () => `get_status_frames was asked for ${wanted} frames and gave ${status.length}`);
+    }
+    this.entries.attach(version, frames, status);
+    return true;
+  }
+}
