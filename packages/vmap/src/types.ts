@@ -48,7 +48,7 @@ export interface RegionOptions {
   readonly name: string;
   /** Address of the first page, a multiple of 4096, above 0; the pages of the region's own bitmap lie here. */
   readonly start: bigint;
-  /** Size in pages of 4096 bytes, 1 to 2^32 - 32768. */
+  /** Size in pages of 4096 bytes: 1 to 2^31, in `compat` to 2^32 - 32768. */
   readonly pages: number;
 }
 
@@ -127,7 +127,7 @@ export type FindFree = {
   /** In pages, a power of two. Default 1. */
   readonly align?: number;
 } & (
-  | { /** First address allowed. */ readonly lo: bigint; /** First address past the window. */ readonly hi: bigint }
+  | { /** First address allowed. */ readonly lo: bigint /** First address past the window. */; readonly hi: bigint }
   | {
       /** Every byte of the area is less than `reach` bytes away from here. */
       readonly near: bigint;
@@ -171,7 +171,7 @@ export interface VmRegion {
    */
   vmAlloc(pages: number, align?: number): number;
   /**
-   * Gives back the area that starts at `vfn`; unmaps nothing (but for `lazy`, which unmaps at the purge). Cost O(log n).
+   * Gives back the area that starts at `vfn`; unmaps nothing. Under `lazy` the address waits for a purge. Cost O(log n).
    * @returns whether there was one; false counts a warning in `compat`.
    * @throws {VmapError} `not-an-area`, in strict mode.
    */
@@ -240,6 +240,8 @@ export interface Vmap<Failure extends null = never> {
   area(va: bigint): Area | undefined;
   /** All areas, in order of address. */
   areas(): IterableIterator<Area>;
+  /** Every area outside that is remembered, newest first: the order of the original's list. Cost O(n log n). */
+  outsideNewestFirst(): readonly { readonly va: bigint; readonly pages: number }[];
   /**
    * The lowest address outside every region where `pages` pages fit with a free page on both sides; null when there is none. Claims
    * nothing. Cost O(log n) for align 1.
