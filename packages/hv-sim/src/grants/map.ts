@@ -1,0 +1,224 @@
+import { invariant } from '@paravirt/event-bus/contract';
+import type { MapOp } from '@paravirt/gnttab';
+import { BY_GRANT, BY_REPLACE } from '../memory/address-space.ts';
+import type { Frames } from '../memory/frames.ts';
+import {
+  BAD_DEV_ADDR,
+  BAD_DOMAIN,
+  BAD_GNTREF,
+  BAD_HANDLE,
+  BAD_PAGE,
+  BAD_VIRT_ADDR,
+  DEVICE_MAP,
+  DEVICE_READ,
+  DEVICE_WRITE,
+  FOREIGN_FORMS,
+  GENERAL_ERROR,
+  HOST_MAP,
+  HOST_READ,
+  HOST_WRITE,
+  NO_SPACE,
+  OKAY,
+  PERMISSION_DENIED,
+  PIN_FULL,
+  READING,
+  READONLY,
+  WRITE_PINS,
+  WRITING,
+} from './codes.ts';
+import type { GrantWorld, Party } from './party.ts';
+import { setInUse, settleInUse } from './pin.ts';
+
+const KINDS = DEVICE_MAP | HOST_MAP;
+
+/**
+ * Maps and unmaps. A mapping is a handle of the mapper; for each of its two kinds (host, device) it holds one pin of the active
+ * entry, one reference to the frame and, if writable, one write reference. Every way out of a refusal undoes exactly what was done.
+ * @see xen/common/grant_table.c, map_grant_ref, unmap_common
+ */
+export class GrantMaps {
+  readonly #world: GrantWorld;
+  readonly #frames: Frames;
+  /** Facts of the last successful map or unmap, for those who tell about it. */
+  lastGranter = 0;
+  lastRef = 0;
+  lastMfn = 0;
+
+  constructor(world: GrantWorld, frames: Frames) {
+    this.#world = world;
+    this.#frames = frames;
+  }
+
+  /** Carries out one element. @returns its status; `handle` and `mfn` of `op` are written when it is 0. */
+  map(mapper: Party, op: MapOp): number {
+    const { flags } = op;
+    if ((flags & KINDS) === 0) return BAD_GNTREF;
+    if ((flags & FOREIGN_FORMS) !== 0) return GENERAL_ERROR;
+    const granter = this.#world.parties[op.domid];
+    if (granter === undefined) return BAD_DOMAIN;
+    const { mayMap } = this.#world.policy;
+    if (mayMap !== undefined && !mayMap(mapper.id, granter.id)) return PERMISSION_DENIED;
+    const vfn = op.vfn;
+    if ((flags & HOST_MAP) !== 0 && !(vfn > 0 && vfn < 0x10_0000_0000_0000 && Math.floor(vfn) === vfn)) return BAD_VIRT_ADDR;
+    const track = mapper.maptrack;
+    const handle = track.take();
+    if (handle < 0) return NO_SPACE;
+    const status = this.#pinAndPlace(mapper, granter, op, vfn);
+    if (status !== OKAY) {
+      track.give(handle);
+      return status;
+    }
+    track.flags[handle] = flags & (KINDS | READONLY);
+    track.domid[handle] = op.domid;
+    track.ref[handle] = op.ref;
+    track.vfn[handle] = vfn;
+    op.handle = handle;
+    op.mfn = this.lastMfn;
+    return OKAY;
+  }
+
+  #pinAndPlace(mapper: Party, granter: Party, op: MapOp, vfn: number): number {
+    const table = granter.grants;
+    const ref = op.ref >>> 0;
+    if (ref >= table.entries) return BAD_GNTREF;
+    const readonly = (op.flags & READONLY) !== 0;
+    const pin = table.pin[ref]!;
+    if (pin !== 0 && (table.domid[ref] !== mapper.id || (pin & PIN_FULL) !== 0 || table.subPage[ref] !== 0)) return GENERAL_ERROR;
+    if (pin === 0 || (!readonly && (pin & WRITE_PINS) === 0)) {
+      const status = setInUse(table, ref, mapper.id, readonly, true);
+      if (status !== OKAY) return status;
+      if (pin === 0) {
+        const word = table.wordOf(ref);
+        const { u32 } = table.viewsOf(ref);
+        const gfn = table.version === 1 ? u32[word + 1]! : u32[word + 3]! * 0x1_0000_0000 + u32[word + 2]!;
+        const mfn = granter.memory.mfnOf(gfn, !readonly);
+        if (mfn < 0) {
+          table.lower(ref, READING | WRITING);
+          return BAD_PAGE;
+        }
+        table.mfn[ref] = mfn;
+        table.gfn[ref] = gfn;
+        table.domid[ref] = mapper.id;
+        table.start[ref] = 0;
+        table.length[ref] = 4096;
+        table.subPage[ref] = 0;
+        table.transDomid[ref] = -1;
+        table.pinned++;
+      }
+    }
+    const mfn = table.mfn[ref]!;
+    if ((op.flags & HOST_MAP) !== 0 && !mapper.space.mapGrant(vfn, mfn, !readonly)) {
+      if (pin === 0) table.pinned--;
+      settleAfterRefusal(table, ref);
+      return BAD_VIRT_ADDR;
+    }
+    const { refs, writers } = this.#frames;
+    let pins = pin;
+    if ((op.flags & HOST_MAP) !== 0) {
+      pins += readonly ? HOST_READ : HOST_WRITE;
+      refs[mfn] = refs[mfn]! + 1;
+      if (!readonly) writers[mfn] = writers[mfn]! + 1;
+    }
+    if ((op.flags & DEVICE_MAP) !== 0) {
+      pins += readonly ? DEVICE_READ : DEVICE_WRITE;
+      refs[mfn] = refs[mfn]! + 1;
+      if (!readonly) writers[mfn] = writers[mfn]! + 1;
+    }
+    table.pin[ref] = pins;
+    this.lastMfn = mfn;
+    return OKAY;
+  }
+
+  /**
+   * Takes one mapping apart, wholly or in part.
+   * @param vfn where the host mapping stands, or 0 to leave it.
+   * @param device whether the device mapping goes; `deviceMfn` is then the frame that the caller names, or -1 for none named.
+   * @param replacement a page whose ordinary mapping moves to `vfn`, or 0.
+   */
+  unmap(mapper: Party, handle: number, vfn: number, device: boolean, deviceMfn: number, replacement: number): number {
+    const track = mapper.maptrack;
+    if (handle >>> 0 !== handle || handle >= track.size) return BAD_HANDLE;
+    const flags = track.flags[handle]!;
+    if (flags === 0) return BAD_HANDLE;
+    const granter = this.#world.parties[track.domid[handle]!];
+    if (granter === undefined) return BAD_DOMAIN;
+    const table = granter.grants;
+    const ref = track.ref[handle]!;
+    const mfn = table.mfn[ref]!;
+    const readonly = flags & READONLY;
+    let done = 0;
+    if (device && (flags & DEVICE_MAP) !== 0) {
+      if (deviceMfn >= 0 && deviceMfn !== mfn) return BAD_DEV_ADDR;
+      done = DEVICE_MAP;
+    }
+    if (vfn !== 0 && (flags & HOST_MAP) !== 0) {
+      if (vfn !== track.vfn[handle]) return GENERAL_ERROR;
+      if (replacement !== 0 && !mapper.space.holdsOrdinary(replacement)) return GENERAL_ERROR;
+      const gone = mapper.space.unmapGrant(vfn, mfn, replacement === 0 ? BY_GRANT : BY_REPLACE);
+      invariant(gone, () => `handle ${handle} of domain ${mapper.id} maps page ${vfn}, the page table does not`);
+      if (replacement !== 0) {
+        const moved = mapper.space.moveEntry(replacement, vfn);
+        invariant(moved, () => `page ${replacement} of domain ${mapper.id} could not take the place of page ${vfn}`);
+      }
+      done |= HOST_MAP;
+    }
+    // Nothing asked for was there: that is no error, and nothing is counted down.
+    if (done === 0) return OKAY;
+    this.lastGranter = granter.id;
+    this.lastRef = ref;
+    this.lastMfn = mfn;
+    const left = flags & ~done;
+    this.#unpin(granter, ref, mfn, done, readonly !== 0);
+    if ((left & KINDS) === 0) track.give(handle);
+    else track.flags[handle] = left;
+    return OKAY;
+  }
+
+  /** The pins go first, then the references: while a pin stands its frame is held. */
+  #unpin(granter: Party, ref: number, mfn: number, done: number, readonly: boolean): void {
+    const table = granter.grants;
+    let drops = 0;
+    let pins = table.pin[ref]!;
+    if ((done & HOST_MAP) !== 0) {
+      pins -= readonly ? HOST_READ : HOST_WRITE;
+      drops++;
+    }
+    if ((done & DEVICE_MAP) !== 0) {
+      pins -= readonly ? DEVICE_READ : DEVICE_WRITE;
+      drops++;
+    }
+    table.pin[ref] = pins;
+    settleInUse(table, ref);
+    const frames = this.#frames;
+    if (!readonly) {
+      frames.writers[mfn] = frames.writers[mfn]! - drops;
+      granter.memory.markDirty(table.gfn[ref]!);
+    }
+    const left = frames.refs[mfn]! - drops;
+    // The last reference goes the long way, which frees the frame.
+    if (left > 0) frames.refs[mfn] = left;
+    else {
+      frames.refs[mfn] = 1;
+      frames.put(mfn);
+    }
+  }
+
+  /** The mapper dies: every handle it holds is taken apart. */
+  releaseAll(mapper: Party): void {
+    const track = mapper.maptrack;
+    for (let handle = 0; handle < track.size; handle++) {
+      const flags = track.flags[handle]!;
+      if (flags === 0) continue;
+      const vfn = (flags & HOST_MAP) !== 0 ? track.vfn[handle]! : 0;
+      const status = this.unmap(mapper, handle, vfn, true, -1, 0);
+      invariant(status === OKAY, () => `handle ${handle} of dying domain ${mapper.id} could not be released: ${status}`);
+    }
+  }
+}
+
+/** A refused pin leaves the flags as the remaining pins want them. */
+function settleAfterRefusal(table: Party['grants'], ref: number): void {
+  const pin = table.pin[ref]!;
+  if (pin === 0) table.lower(ref, READING | WRITING);
+  else if ((pin & WRITE_PINS) === 0) table.lower(ref, WRITING);
+}

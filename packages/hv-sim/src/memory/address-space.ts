@@ -1,0 +1,344 @@
+import type { MemoryViews } from '@paravirt/gnttab';
+import type { MapFlags, PageTable } from '@paravirt/vmap';
+import { HvError, type UnmapCause, whole } from '../errors.ts';
+import { type Frames, PAGE } from './frames.ts';
+
+/*
+ * A page-table entry is one 32-bit word: flags below, frame number above. An entry whose page was taken out keeps the frame
+ * and loses the present bit, so that a late access can say what stood there.
+ */
+const PRESENT = 1;
+const WRITABLE = 2;
+/** Put there by a grant mapping: only an unmap by handle may take it out. */
+const GRANT = 4;
+const EXECUTABLE = 8;
+const FLAG_BITS = 4;
+
+const CAUSES: readonly UnmapCause[] = ['never', 'grant-unmap', 'unmap', 'replace', 'death'];
+/** Index into `CAUSES`. */
+export const BY_GRANT = 1;
+const BY_UNMAP = 2;
+/** As `BY_GRANT`. */
+export const BY_REPLACE = 3;
+/** As `BY_GRANT`. */
+export const BY_DEATH = 4;
+
+/** Pages of a chunk of the table beyond the window. */
+const CHUNK = 1024;
+
+/** A stretch of the table. The window is one that grows; everything above lives in chunks of 1,024 pages. */
+class Stretch {
+  /** -- frame << 4 | flags, as u32 */
+  entries: Uint32Array;
+  /** Who unmapped it: cause << 16 | domid. */
+  gone: Uint32Array;
+  /** The step at which it was unmapped. */
+  when: Uint32Array;
+  constructor(pages: number) {
+    this.entries = new Uint32Array(pages);
+    this.gone = new Uint32Array(pages);
+    this.when = new Uint32Array(pages);
+  }
+  grow(pages: number): void {
+    const { entries, gone, when } = this;
+    this.entries = new Uint32Array(pages);
+    this.entries.set(entries);
+    this.gone = new Uint32Array(pages);
+    this.gone.set(gone);
+    this.when = new Uint32Array(pages);
+    this.when.set(when);
+  }
+}
+
+/** What the space asks of its machine. */
+export interface SpaceSurroundings {
+  readonly frames: Frames;
+  /** The current step, for the record of who unmapped what. */
+  readonly now: { steps: number };
+  readonly domid: number;
+  /** Virtual pages kept in one flat table, from page 0 on. */
+  readonly windowPages: number;
+  /** Page-table chunks beyond the window at most: a table page is memory too. */
+  readonly chunksMax: number;
+}
+
+/**
+ * A domain's page table. Fits `PageTable` of vmap, and carries grant mappings. Every entry holds a reference to its frame, so
+ * a mapped frame cannot be reused. Pages below `windowPages` are the fast part: one array access.
+ */
+export class AddressSpace implements PageTable {
+  /** The views that the last `resolve` was for. */
+  views: MemoryViews;
+  readonly domid: number;
+  readonly #frames: Frames;
+  readonly #now: { steps: number };
+  readonly #windowPages: number;
+  readonly #chunksMax: number;
+  #window: Stretch;
+  #windowLength: number;
+  readonly #chunks: Map<number, Stretch> = new Map();
+  #lastChunk = -1;
+  #last: Stretch;
+  #at = 0;
+  /** Present entries. */
+  pages = 0;
+
+  constructor({ frames, now, domid, windowPages, chunksMax }: SpaceSurroundings) {
+    this.#frames = frames;
+    this.#now = now;
+    this.domid = domid;
+    this.#windowPages = windowPages;
+    this.#chunksMax = chunksMax;
+    this.#windowLength = Math.min(windowPages, 256);
+    this.#window = new Stretch(this.#windowLength);
+    this.#last = this.#window;
+    this.views = frames.banks[0]!.views;
+  }
+
+  /** Finds the entry of `vfn`: the stretch is returned, the index is in `#at`. Undefined where there is none (yet). */
+  #find(vfn: number): Stretch | undefined {
+    if (vfn < this.#windowLength) {
+      this.#at = vfn;
+      return this.#window;
+    }
+    return this.#findFar(vfn);
+  }
+
+  #findFar(vfn: number): Stretch | undefined {
+    if (vfn < this.#windowPages) return undefined;
+    const chunk = Math.floor(vfn / CHUNK);
+    this.#at = vfn - chunk * CHUNK;
+    if (chunk === this.#lastChunk) return this.#last;
+    const stretch = this.#chunks.get(chunk);
+    if (stretch !== undefined) {
+      this.#lastChunk = chunk;
+      this.#last = stretch;
+    }
+    return stretch;
+  }
+
+  /** As `#find`, making what is missing; undefined when the table may not grow. */
+  #make(vfn: number): Stretch | undefined {
+    const found = this.#find(vfn);
+    if (found !== undefined) return found;
+    if (vfn < this.#windowPages) {
+      let length = this.#windowLength;
+      while (length <= vfn) length = Math.min(length * 2, this.#windowPages);
+      this.#window.grow(length);
+      this.#windowLength = length;
+      this.#at = vfn;
+      return this.#window;
+    }
+    if (this.#chunks.size >= this.#chunksMax) return undefined;
+    const chunk = Math.floor(vfn / CHUNK);
+    const stretch = new Stretch(CHUNK);
+    this.#chunks.set(chunk, stretch);
+    this.#lastChunk = chunk;
+    this.#last = stretch;
+    this.#at = vfn - chunk * CHUNK;
+    return stretch;
+  }
+
+  /** For the grant core: puts `mfn` at `vfn`; false when the page is taken, out of range, or the table cannot grow. Takes the reference. */
+  mapGrant(vfn: number, mfn: number, writable: boolean): boolean {
+    const stretch = this.#make(vfn);
+    if (stretch === undefined) return false;
+    const at = this.#at;
+    const entries = stretch.entries;
+    if ((entries[at]! & PRESENT) !== 0) return false;
+    entries[at] = (mfn << FLAG_BITS) | (writable ? PRESENT | GRANT | WRITABLE : PRESENT | GRANT);
+    this.#frames.mapped[mfn]!++;
+    this.pages++;
+    return true;
+  }
+
+  /** For the grant core: whether `vfn` holds a grant mapping of `mfn`. */
+  holdsGrant(vfn: number, mfn: number): boolean {
+    const stretch = this.#find(vfn);
+    if (stretch === undefined) return false;
+    const entry = stretch.entries[this.#at]!;
+    return (entry & (PRESENT | GRANT)) === (PRESENT | GRANT) && entry >>> FLAG_BITS === mfn;
+  }
+
+  /** For the grant core: takes the grant mapping of `mfn` out of `vfn`; false when another or none stands there. */
+  unmapGrant(vfn: number, mfn: number, cause: number): boolean {
+    const stretch = this.#find(vfn);
+    if (stretch === undefined) return false;
+    const at = this.#at;
+    const entry = stretch.entries[at]!;
+    if ((entry & (PRESENT | GRANT)) !== (PRESENT | GRANT) || entry >>> FLAG_BITS !== mfn) return false;
+    stretch.entries[at] = mfn << FLAG_BITS;
+    stretch.gone[at] = (cause << 16) | this.domid;
+    stretch.when[at] = this.#now.steps;
+    this.#frames.mapped[mfn]!--;
+    this.pages--;
+    return true;
+  }
+
+  /**
+   * For unmap-and-replace: moves the ordinary mapping of `from` to `to`, which must be empty.
+   * @returns false when `from` has none or it is a grant mapping.
+   */
+  moveEntry(from: number, to: number): boolean {
+    const source = this.#find(from);
+    if (source === undefined) return false;
+    const sourceAt = this.#at;
+    const entry = source.entries[sourceAt]!;
+    if ((entry & PRESENT) === 0 || (entry & GRANT) !== 0) return false;
+    const target = this.#make(to);
+    if (target === undefined || (target.entries[this.#at]! & PRESENT) !== 0) return false;
+    target.entries[this.#at] = entry;
+    // `#make` may have replaced the window's arrays, so the source is fetched again.
+    source.entries[sourceAt] = (entry >>> FLAG_BITS) << FLAG_BITS;
+    source.gone[sourceAt] = (BY_REPLACE << 16) | this.domid;
+    source.when[sourceAt] = this.#now.steps;
+    return true;
+  }
+
+  /** Whether `vfn` holds a mapping that no grant put there. */
+  holdsOrdinary(vfn: number): boolean {
+    const stretch = this.#find(vfn);
+    return stretch !== undefined && (stretch.entries[this.#at]! & (PRESENT | GRANT)) === PRESENT;
+  }
+
+  /**
+   * Maps `count` pages from `vfn` on to frames of this domain; a page that is mapped already is mapped anew. Each entry takes a
+   * reference.
+   * @returns false when the table cannot grow, a page holds a grant mapping or a frame is not this domain's; then nothing is mapped.
+   */
+  map(vfn: number, mfn: number, count: number, flags: MapFlags): boolean {
+    if (!Number.isInteger(vfn) || vfn < 0 || vfn + count > 2 ** 52) return false;
+    for (let i = 0; i < count; i++) {
+      const owned = this.#frames.valid(mfn + i) && this.#frames.owner[mfn + i] === this.domid;
+      const stretch = owned ? this.#make(vfn + i) : undefined;
+      if (stretch === undefined || (stretch.entries[this.#at]! & (PRESENT | GRANT)) === (PRESENT | GRANT)) return false;
+    }
+    const bits = PRESENT | (flags.writable ? WRITABLE : 0) | (flags.executable ? EXECUTABLE : 0);
+    for (let i = 0; i < count; i++) {
+      this.#frames.mapped[mfn + i]!++;
+      this.#frames.refs[mfn + i]!++;
+      const stretch = this.#find(vfn + i)!;
+      const at = this.#at;
+      if ((stretch.entries[at]! & PRESENT) !== 0) this.#drop(stretch, at, BY_UNMAP);
+      stretch.entries[at] = ((mfn + i) << FLAG_BITS) | bits;
+      this.pages++;
+    }
+    return true;
+  }
+
+  /** Unmaps `count` pages; pages that are not mapped, and grant mappings, which go by handle, are passed over. */
+  unmap(vfn: number, count: number): void {
+    for (let i = 0; i < count; i++) {
+      const stretch = this.#find(vfn + i);
+      if (stretch === undefined || (stretch.entries[this.#at]! & (PRESENT | GRANT)) !== PRESENT) continue;
+      this.#drop(stretch, this.#at, BY_UNMAP);
+    }
+  }
+
+  #drop(stretch: Stretch, at: number, cause: number): void {
+    const mfn = stretch.entries[at]! >>> FLAG_BITS;
+    stretch.entries[at] = mfn << FLAG_BITS;
+    stretch.gone[at] = (cause << 16) | this.domid;
+    stretch.when[at] = this.#now.steps;
+    this.#frames.mapped[mfn]!--;
+    this.pages--;
+    this.#frames.put(mfn);
+  }
+
+  /** The frame mapped at `vfn`, or -1. */
+  translate(vfn: number): number {
+    const stretch = this.#find(vfn);
+    if (stretch === undefined) return -1;
+    const entry = stretch.entries[this.#at]!;
+    return (entry & PRESENT) === 0 ? -1 : entry >>> FLAG_BITS;
+  }
+
+  /**
+   * Where the page's bytes are: an offset into `views`, which this call sets. Cost: one array read for the window.
+   * @throws {HvError} `page-fault`: the page is not mapped, or is written to and read-only.
+   */
+  resolve(vfn: number, writing: boolean): number {
+    const stretch = this.#find(vfn);
+    const entry = stretch === undefined ? 0 : stretch.entries[this.#at]!;
+    if ((entry & PRESENT) === 0 || (writing && (entry & WRITABLE) === 0)) this.#fault(vfn, writing);
+    const frames = this.#frames;
+    const mfn = entry >>> FLAG_BITS;
+    const bank = frames.banks[frames.bankOf[mfn]!]!;
+    this.views = bank.views;
+    return (mfn - bank.first) * PAGE;
+  }
+
+  #fault(vfn: number, writing: boolean): never {
+    const stretch = this.#find(vfn);
+    const entry = stretch === undefined ? 0 : stretch.entries[this.#at]!;
+    const gone = stretch === undefined ? 0 : stretch.gone[this.#at]!;
+    const was = gone !== 0 || (entry & PRESENT) !== 0;
+    throw new HvError({
+      code: 'page-fault',
+      domid: this.domid,
+      vfn,
+      access: writing ? 'write' : 'read',
+      cause: (entry & PRESENT) !== 0 ? 'readonly' : 'unmapped',
+      mfn: was ? entry >>> FLAG_BITS : -1,
+      unmapped: { by: gone & 0xffff, how: CAUSES[gone >>> 16] ?? 'never', step: stretch === undefined ? 0 : stretch.when[this.#at]! },
+    });
+  }
+
+  /**
+   * As `resolve`, into an object of the caller's.
+   * @throws {HvError} `page-fault`
+   */
+  locate(vfn: number, writable: boolean, out: { views: MemoryViews; offset: number }): void {
+    out.offset = this.resolve(vfn, writable);
+    out.views = this.views;
+  }
+
+  /**
+   * Copies bytes from this space into `into`. Crosses pages.
+   * @throws {HvError} `page-fault`; what was copied before the faulting page stays.
+   */
+  read(address: number, into: Uint8Array): void {
+    this.#transfer(address, into, false);
+  }
+
+  /** Copies `from` into this space. Crosses pages. @throws {HvError} `page-fault` */
+  write(address: number, from: Uint8Array): void {
+    this.#transfer(address, from, true);
+  }
+
+  #transfer(address: number, bytes: Uint8Array, writing: boolean): void {
+    whole('address', address, 0, Number.MAX_SAFE_INTEGER);
+    for (let done = 0; done < bytes.length; ) {
+      const vfn = Math.floor((address + done) / PAGE);
+      const inPage = address + done - vfn * PAGE;
+      const length = Math.min(PAGE - inPage, bytes.length - done);
+      const at = this.resolve(vfn, writing) + inPage;
+      if (writing) this.views.u8.set(bytes.subarray(done, done + length), at);
+      else bytes.set(this.views.u8.subarray(at, at + length), done);
+      done += length;
+    }
+  }
+
+  /** The domain dies: every ordinary mapping goes and gives its reference back. Grant mappings must be gone already. */
+  destroy(): void {
+    const drop = (stretch: Stretch): void => {
+      for (let at = 0; at < stretch.entries.length; at++) {
+        if ((stretch.entries[at]! & (PRESENT | GRANT)) === PRESENT) this.#drop(stretch, at, BY_DEATH);
+      }
+    };
+    drop(this.#window);
+    for (const stretch of this.#chunks.values()) drop(stretch);
+  }
+
+  /** Calls `visit` for every present entry, window first: for ledgers. */
+  each(visit: (vfn: number, mfn: number, grant: boolean, writable: boolean) => void): void {
+    const walk = (stretch: Stretch, first: number): void => {
+      for (let at = 0; at < stretch.entries.length; at++) {
+        const entry = stretch.entries[at]!;
+        if ((entry & PRESENT) !== 0) visit(first + at, entry >>> FLAG_BITS, (entry & GRANT) !== 0, (entry & WRITABLE) !== 0);
+      }
+    };
+    walk(this.#window, 0);
+    for (const [chunk, stretch] of this.#chunks) walk(stretch, chunk * CHUNK);
+  }
+}

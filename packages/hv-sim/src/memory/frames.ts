@@ -1,0 +1,276 @@
+import { invariant } from '@paravirt/event-bus/contract';
+import type { MemoryFrame, MemoryViews } from '@paravirt/gnttab';
+import { HvError, whole } from '../errors.ts';
+
+/** Bytes of a page, everywhere. */
+export const PAGE = 4096;
+/** Owner of a frame that nobody has. */
+export const OWNER_FREE = -1;
+/** Owner of the frames that belong to the hypervisor itself. */
+export const OWNER_XEN = -2;
+
+/** Anything whose bytes can be a bank of machine frames. A `WebAssembly.Memory` fits: its `buffer` changes when it grows. */
+export interface MemorySource {
+  readonly buffer: ArrayBufferLike;
+}
+
+/** One buffer of machine frames, numbered `first` to `first + frames - 1`. */
+export interface Bank {
+  readonly source: MemorySource;
+  /** Views over the whole buffer; the fields are renewed when the buffer grows. */
+  readonly views: MemoryViews;
+  readonly first: number;
+  /** Frames there are now. */
+  frames: number;
+  /** Frame numbers that are kept for it. */
+  readonly framesMax: number;
+  /** The heap its free frames go back to. */
+  readonly heap: number;
+}
+
+/** A stack of free frames, last in first out, so that a run is the same every time. */
+class FreeStack {
+  #frames = new Int32Array(64);
+  count = 0;
+  push(mfn: number): void {
+    if (this.count === this.#frames.length) {
+      const grown = new Int32Array(this.count * 2);
+      grown.set(this.#frames);
+      this.#frames = grown;
+    }
+    this.#frames[this.count++] = mfn;
+  }
+  pop(): number {
+    return this.count === 0 ? -1 : this.#frames[--this.count]!;
+  }
+}
+
+/**
+ * All machine frames: where their bytes are, who owns each, how often it is referenced. A frame is free exactly when its
+ * reference count is 0; an allocation is one reference, each mapping and each open copy another, so a frame that anything
+ * maps cannot be handed out again.
+ */
+export class Frames {
+  readonly banks: Bank[] = [];
+  /** Domid, `OWNER_FREE` or `OWNER_XEN`. */
+  owner: Int32Array = new Int32Array(0);
+  /** References of any kind. */
+  refs: Int32Array = new Int32Array(0);
+  /** Of those, the ones that allow writing and are not the owner's own. */
+  writers: Int32Array = new Int32Array(0);
+  /** Page-table entries that point to the frame, in all address spaces. */
+  mapped: Int32Array = new Int32Array(0);
+  /** 1 while the frame's owner holds it as memory of its own; that is one of its references. */
+  allocated: Uint8Array = new Uint8Array(0);
+  /** Index into `banks`. */
+  bankOf: Uint16Array = new Uint16Array(0);
+  #handles: (MemoryFrame | undefined)[] = [];
+  #heaps: FreeStack[] = [];
+  /** Frame numbers below this are given to banks. */
+  #numbers = 0;
+  #recycled: { first: number; frames: number }[] = [];
+  /** Told when a frame's last reference goes. */
+  onFreed: (mfn: number, owner: number) => void = () => {};
+
+  /** A new heap; banks that are added to it feed it. */
+  addHeap(): number {
+    this.#heaps.push(new FreeStack());
+    return this.#heaps.length - 1;
+  }
+
+  /**
+   * Makes the frames of a buffer part of the machine, all of them free.
+   * @param framesMax frame numbers to keep for a buffer that grows.
+   * @throws {HvError} `bad-argument`: not a buffer of whole pages.
+   */
+  addBank(source: MemorySource, heap: number, framesMax?: number): Bank {
+    const { buffer } = source;
+    whole('memory bytes', buffer.byteLength, PAGE, 2 ** 40);
+    if (buffer.byteLength % PAGE !== 0) {
+      throw new HvError({ code: 'bad-argument', argument: 'memory bytes', value: String(buffer.byteLength), allowed: 'a multiple of 4096' });
+    }
+    const frames = buffer.byteLength / PAGE;
+    const most = Math.max(frames, framesMax ?? frames);
+    const bank: Bank = { source, views: viewsOver(buffer), first: this.#numbersFor(most), frames, framesMax: most, heap };
+    let index = this.banks.findIndex((b) => b.frames === 0 && b.framesMax === 0);
+    if (index < 0) index = this.banks.length;
+    this.banks[index] = bank;
+    this.bankOf.fill(index, bank.first, bank.first + most);
+    this.#freeNew(bank, 0);
+    return bank;
+  }
+
+  #numbersFor(count: number): number {
+    const at = this.#recycled.findIndex((r) => r.frames >= count);
+    if (at >= 0) {
+      const range = this.#recycled[at]!;
+      const first = range.first;
+      range.first += count;
+      range.frames -= count;
+      if (range.frames === 0) this.#recycled.splice(at, 1);
+      return first;
+    }
+    const first = this.#numbers;
+    this.#numbers += count;
+    // A page-table entry has 28 bits for the frame.
+    if (this.#numbers > 0x0fff_ffff) throw new HvError({ code: 'out-of-memory', wanted: count, free: 0x0fff_ffff - first });
+    if (this.#numbers > this.owner.length) this.#growTables(this.#numbers);
+    return first;
+  }
+
+  #growTables(needed: number): void {
+    const size = Math.max(needed, this.owner.length * 2);
+    const owner = new Int32Array(size).fill(OWNER_FREE);
+    owner.set(this.owner);
+    const refs = new Int32Array(size);
+    refs.set(this.refs);
+    const writers = new Int32Array(size);
+    writers.set(this.writers);
+    const mapped = new Int32Array(size);
+    mapped.set(this.mapped);
+    const bankOf = new Uint16Array(size);
+    bankOf.set(this.bankOf);
+    const allocated = new Uint8Array(size);
+    allocated.set(this.allocated);
+    this.allocated = allocated;
+    this.owner = owner;
+    this.refs = refs;
+    this.writers = writers;
+    this.mapped = mapped;
+    this.bankOf = bankOf;
+  }
+
+  /** Pushed from the last to the first, so that frames are handed out in ascending order. Frame 0 is never handed out. */
+  #freeNew(bank: Bank, from: number): void {
+    const heap = this.#heaps[bank.heap]!;
+    for (let i = bank.frames - 1; i >= from; i--) {
+      const mfn = bank.first + i;
+      if (mfn === 0) {
+        this.owner[0] = OWNER_XEN;
+        this.refs[0] = 1;
+      } else {
+        this.owner[mfn] = OWNER_FREE;
+        heap.push(mfn);
+      }
+    }
+  }
+
+  /**
+   * Renews the views of a bank whose buffer was replaced by a larger one, and adds its new frames to its heap.
+   * @returns how many frames were added.
+   */
+  refresh(bank: Bank): number {
+    const { buffer } = bank.source;
+    if (buffer === bank.views.u8.buffer && bank.views.u8.length === buffer.byteLength) return 0;
+    const { u8, u16, u32 } = viewsOver(buffer);
+    bank.views.u8 = u8;
+    bank.views.u16 = u16;
+    bank.views.u32 = u32;
+    const before = bank.frames;
+    bank.frames = Math.min(Math.floor(buffer.byteLength / PAGE), bank.framesMax);
+    this.#freeNew(bank, before);
+    return bank.frames - before;
+  }
+
+  /** Forgets a bank all of whose frames are free; its frame numbers may be used again. Its heap must not be used after that. */
+  dropBank(bank: Bank): void {
+    for (let mfn = bank.first; mfn < bank.first + bank.frames; mfn++) {
+      invariant(this.refs[mfn] === 0, () => `frame ${mfn} of a dropped bank is still referenced`);
+      this.#handles[mfn] = undefined;
+    }
+    this.#recycled.push({ first: bank.first, frames: bank.framesMax });
+    const at = this.banks.indexOf(bank);
+    const empty: Bank = { source: bank.source, views: viewsOver(new ArrayBuffer(0)), first: 0, frames: 0, framesMax: 0, heap: bank.heap };
+    this.banks[at] = { ...empty, source: { buffer: empty.views.u8.buffer } };
+    this.#heaps[bank.heap] = new FreeStack();
+  }
+
+  /** Free frames of a heap. */
+  free(heap: number): number {
+    return this.#heaps[heap]!.count;
+  }
+
+  /** A zeroed frame for `owner` with one reference, or -1. */
+  alloc(heap: number, owner: number): number {
+    const mfn = this.#heaps[heap]!.pop();
+    if (mfn < 0) return -1;
+    invariant(this.refs[mfn] === 0, () => `free frame ${mfn} has ${this.refs[mfn]} references`);
+    this.owner[mfn] = owner;
+    this.refs[mfn] = 1;
+    this.allocated[mfn] = 1;
+    const bank = this.banks[this.bankOf[mfn]!]!;
+    const at = (mfn - bank.first) * PAGE;
+    bank.views.u8.fill(0, at, at + PAGE);
+    return mfn;
+  }
+
+  /**
+   * The owner gives the frame up: its own reference goes, and the frame is free once the others have gone too.
+   * @returns false when the frame is not held by `owner`; then nothing changes.
+   */
+  giveUp(mfn: number, owner: number): boolean {
+    if (!this.valid(mfn) || this.owner[mfn] !== owner || this.allocated[mfn] === 0) return false;
+    this.allocated[mfn] = 0;
+    this.put(mfn);
+    return true;
+  }
+
+  /** One reference less; the last one frees the frame. */
+  put(mfn: number): void {
+    const left = this.refs[mfn]! - 1;
+    invariant(left >= 0, () => `frame ${mfn} has no reference to drop`);
+    this.refs[mfn] = left;
+    if (left === 0) this.#release(mfn);
+  }
+
+  #release(mfn: number): void {
+    invariant(this.writers[mfn] === 0 && this.mapped[mfn] === 0, () => `frame ${mfn} is freed while ${this.mapped[mfn]} mappings stand`);
+    const owner = this.owner[mfn]!;
+    this.owner[mfn] = OWNER_FREE;
+    this.#heaps[this.banks[this.bankOf[mfn]!]!.heap]!.push(mfn);
+    this.onFreed(mfn, owner);
+  }
+
+  /** Whether there is such a frame. */
+  valid(mfn: number): boolean {
+    if (mfn < 0 || mfn >= this.owner.length) return false;
+    const bank = this.banks[this.bankOf[mfn]!];
+    return bank !== undefined && mfn >= bank.first && mfn < bank.first + bank.frames;
+  }
+
+  /** Views of the bank that holds a frame. */
+  viewsOf(mfn: number): MemoryViews {
+    return this.banks[this.bankOf[mfn]!]!.views;
+  }
+
+  /** Byte offset of a frame in its bank's views. */
+  offsetOf(mfn: number): number {
+    return (mfn - this.banks[this.bankOf[mfn]!]!.first) * PAGE;
+  }
+
+  /** The frame as `{ views, offset }`: one object per frame, made at first use. */
+  frame(mfn: number): MemoryFrame {
+    let handle = this.#handles[mfn];
+    if (handle === undefined) {
+      handle = { views: this.viewsOf(mfn), offset: this.offsetOf(mfn) };
+      this.#handles[mfn] = handle;
+    }
+    return handle;
+  }
+
+  /** Fills a frame with zeroes. */
+  clear(mfn: number): void {
+    const at = this.offsetOf(mfn);
+    this.viewsOf(mfn).u8.fill(0, at, at + PAGE);
+  }
+
+  /** One past the highest frame number in use: the bound for walks. */
+  get end(): number {
+    return this.#numbers;
+  }
+}
+
+function viewsOver(buffer: ArrayBufferLike): MemoryViews {
+  const bytes = buffer.byteLength & ~3;
+  return { u8: new Uint8Array(buffer), u16: new Uint16Array(buffer, 0, bytes / 2), u32: new Uint32Array(buffer, 0, bytes / 4) };
+}
