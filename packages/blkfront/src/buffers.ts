@@ -1,0 +1,122 @@
+import type { DomId, Gfn, Gref } from '@paravirt/event-bus/contract';
+import type { MemoryFrame } from '@paravirt/gnttab';
+import { BlkfrontError } from './errors.ts';
+import { PinnedTable } from './pinned.ts';
+import type { Grants, GuestPages } from './types.ts';
+
+/** Guest pages for I/O without a copy: their frames go on the wire as they are, and under persistent grants they stay granted. */
+export interface BlkBuffer {
+  /** The pages, for `submit`. */
+  readonly gfns: readonly Gfn[];
+  readonly bytes: number;
+  /** Where page `i` is. */
+  frame(i: number): MemoryFrame;
+  /** Copies bytes in, from `at` on. @throws {BlkfrontError} `bad-argument` beyond the end. */
+  write(bytes: Uint8Array, at?: number): void;
+  /** Copies `into.length` bytes out, from `at` on. @throws {BlkfrontError} `bad-argument` beyond the end. */
+  read(into: Uint8Array, at?: number): void;
+  /** Gives the pages back; what the backend still maps as soon as it lets go. Not while a request uses them. */
+  free(): void;
+}
+
+/** The buffers of one device, and under which references they are open. */
+export class Buffers {
+  readonly table: PinnedTable = new PinnedTable();
+  private readonly pages: GuestPages;
+  private readonly grants: Grants;
+  private readonly live: Set<readonly Gfn[]> = new Set();
+  private peer: DomId | undefined;
+
+  constructor(pages: GuestPages, grants: Grants) {
+    this.pages = pages;
+    this.grants = grants;
+  }
+
+  /** @throws {BlkfrontError} `bad-argument`, `exhausted`. */
+  alloc(count: number): BlkBuffer {
+    if (!Number.isInteger(count) || count < 1 || count > 0x80000) {
+      throw new BlkfrontError({ code: 'bad-argument', argument: 'pages', value: count, allowed: '1 to 524288' });
+    }
+    const gfns: Gfn[] = [];
+    const frames: MemoryFrame[] = [];
+    for (let i = 0; i < count; i++) {
+      const gfn = this.pages.alloc();
+      if (gfn === undefined) {
+        for (const taken of gfns) this.pages.free(taken);
+        throw new BlkfrontError({ code: 'exhausted', what: 'pages', needed: count });
+      }
+      gfns.push(gfn);
+      frames.push(this.pages.frame(gfn));
+    }
+    this.live.add(gfns);
+    if (this.peer !== undefined) this.open(gfns, this.peer);
+    const range = (length: number, at: number): void => {
+      if (Number.isInteger(at) && at >= 0 && at + length <= count * 4096) return;
+      throw new BlkfrontError({ code: 'bad-argument', argument: 'at', value: at, allowed: `0 to ${count * 4096 - length}` });
+    };
+    const each = (length: number, at: number, part: (views: Uint8Array, address: number, from: number, bytes: number) => void): void => {
+      for (let done = 0; done < length; ) {
+        const inPage = (at + done) % 4096;
+        const bytes = Math.min(4096 - inPage, length - done);
+        const { views, offset } = frames[Math.floor((at + done) / 4096)]!;
+        part(views.u8, offset + inPage, done, bytes);
+        done += bytes;
+      }
+    };
+    return {
+      gfns,
+      bytes: count * 4096,
+      frame: (i: number): MemoryFrame => frames[i]!,
+      write: (bytes: Uint8Array, at = 0): void => {
+        range(bytes.length, at);
+        each(bytes.length, at, (u8, address, from, length) => u8.set(bytes.subarray(from, from + length), address));
+      },
+      read: (into: Uint8Array, at = 0): void => {
+        range(into.length, at);
+        each(into.length, at, (u8, address, from, length) => into.set(u8.subarray(address, address + length), from));
+      },
+      free: (): void => this.free(gfns),
+    };
+  }
+
+  /** Opens every buffer to `peer`, under persistent grants. Pages for which no reference is left stay closed and are bounced. */
+  attach(peer: DomId): void {
+    this.peer = peer;
+    for (const gfns of this.live) this.open(gfns, peer);
+  }
+
+  /** Closes every buffer; the pages stay their owners'. */
+  detach(): void {
+    this.peer = undefined;
+    for (const gfns of this.live) for (const gfn of gfns) this.close(gfn, () => undefined);
+  }
+
+  /** Gives every buffer back. */
+  destroy(): void {
+    for (const gfns of [...this.live]) this.free(gfns);
+  }
+
+  private open(gfns: readonly Gfn[], peer: DomId): void {
+    for (const gfn of gfns) {
+      const gref = this.grants.reserve();
+      if (gref === -1) return;
+      this.grants.permit(gref, peer, gfn, false);
+      this.table.add(gfn, gref);
+    }
+  }
+
+  private close(gfn: Gfn, ended: () => void): void {
+    const gref = this.table.find(gfn);
+    if (gref === -1) {
+      ended();
+      return;
+    }
+    this.table.remove(gfn);
+    this.grants.endLater(gref as Gref, ended);
+  }
+
+  private free(gfns: readonly Gfn[]): void {
+    if (!this.live.delete(gfns)) return;
+    for (const gfn of gfns) this.close(gfn, () => this.pages.free(gfn));
+  }
+}

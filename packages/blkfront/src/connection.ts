@@ -1,0 +1,213 @@
+import type { EventBus } from '@paravirt/event-bus';
+import type { DomId, Gfn, Gref, Port } from '@paravirt/event-bus/contract';
+import { type Abi, BLKIF_MAX_SEGMENTS_PER_REQUEST, FrontRing, SharedRing } from '@paravirt/xen-abi';
+import { BlkfrontError } from './errors.ts';
+import type { BlkfrontEvents } from './events.ts';
+import type { Features } from './features.ts';
+import { GrefPool } from './gref-pool.ts';
+import type { QueueKeys, Transport } from './handshake.ts';
+import { PagePool } from './page-pool.ts';
+import type { PinnedTable } from './pinned.ts';
+import { type Carried, type QueueParts, Ring } from './queue.ts';
+import { SegmentWriter } from './segments.ts';
+import { Shadows } from './shadows.ts';
+import type { BlkfrontSurroundings, Grants, OnDone, Protocol, QueueFigures } from './types.ts';
+
+/** What a connection is made of; everything in it dies with the connection. */
+export interface ConnectionParts {
+  readonly path: string;
+  readonly surroundings: BlkfrontSurroundings & { readonly grants: Grants };
+  readonly peer: DomId;
+  readonly protocol: Protocol;
+  readonly transport: Transport;
+  readonly bus: EventBus<BlkfrontEvents> | undefined;
+  readonly figures: QueueFigures[];
+}
+
+/** How rings are opened once the backend has said what it can. */
+export interface OpenOptions {
+  readonly features: Features;
+  readonly handle: number;
+  readonly maxSegments: number;
+  readonly persistent: boolean;
+  readonly poolRefs: number | 'full';
+  readonly poolOrder: 'lifo' | 'fifo';
+  readonly pinned: PinnedTable;
+  readonly sink: OnDone;
+  readonly hooks: Pick<QueueParts, 'onBroken' | 'onRoom' | 'onDry' | 'onBacklog' | 'tap'>;
+  readonly onHeld: (queue: number, gref: Gref, gfn: Gfn) => void;
+}
+
+interface RingMemory {
+  readonly gfns: Gfn[];
+  readonly grefs: Gref[];
+  readonly ring: FrontRing;
+  readonly port: Port;
+}
+
+export interface OpenQueue {
+  readonly ring: Ring;
+  readonly refs: GrefPool;
+  readonly pages: PagePool;
+}
+
+const ABI_OF: Record<Protocol, Abi> = { 'x86_64-abi': 'x86_64', 'x86_32-abi': 'x86_32', 'arm-abi': 'arm64' };
+
+/** Figures of a queue that has done nothing. */
+export function newFigures(): QueueFigures {
+  return { requests: 0, responses: 0, segments: 0, doorbells: 0, upcalls: 0, spurious: 0, bounced: 0, reissued: 0 };
+}
+
+/**
+ * The rings, ports and references of one connection. Made whole or not at all; `destroy` gives back everything, what the
+ * backend still maps as soon as it lets go.
+ */
+export class Connection {
+  readonly queues: OpenQueue[] = [];
+  private readonly parts: ConnectionParts;
+  private readonly memory: RingMemory[] = [];
+  private readonly handlers: { unsubscribe(): void }[] = [];
+
+  /** Makes rings (shared indices initialised), their grants and their ports. @throws {BlkfrontError} `exhausted`; nothing is held then. */
+  constructor(parts: ConnectionParts) {
+    this.parts = parts;
+    try {
+      for (let i = 0; i < parts.transport.queues; i++) this.memory.push(this.makeRing());
+    } catch (error) {
+      this.destroy();
+      throw error;
+    }
+  }
+
+  keys(): QueueKeys[] {
+    return this.memory.map(({ grefs, port }) => ({ ringRefs: grefs, port }));
+  }
+
+  /** Makes pools and queues, and listens on the ports. */
+  open(options: OpenOptions, upcall: (queue: number) => void): void {
+    const { surroundings, path, peer, transport, bus, figures } = this.parts;
+    const { features, maxSegments, persistent } = options;
+    this.memory.forEach(({ ring, port }, index) => {
+      const slots = ring.entries;
+      const perRequest = maxSegments + (maxSegments > BLKIF_MAX_SEGMENTS_PER_REQUEST ? 1 : 0);
+      const poolRefs = options.poolRefs === 'full' ? slots * perRequest : options.poolRefs;
+      const refs = new GrefPool(surroundings.grants, peer, poolRefs, options.poolOrder, (gref, gfn) => options.onHeld(index, gref, gfn));
+      const pages = new PagePool(surroundings.pages, refs);
+      const shadows = new Shadows(slots, maxSegments, options.sink);
+      const segments = new SegmentWriter({
+        shadows,
+        refs,
+        pages,
+        pinned: options.pinned,
+        guest: surroundings.pages,
+        figures: figures[index]!,
+        persistent,
+        zeroFirst: !transport.trusted,
+      });
+      const queue = new Ring({
+        index,
+        path,
+        handle: options.handle,
+        ring,
+        port,
+        events: surroundings.events,
+        shadows,
+        segments,
+        features,
+        figures: figures[index]!,
+        bus,
+        bounceAll: !transport.trusted,
+        persistent,
+        maxSegments,
+        ...options.hooks,
+      });
+      this.queues.push({ ring: queue, refs, pages });
+    });
+    this.memory.forEach(({ port }, index) => {
+      this.handlers.push(surroundings.events.onUpcall(port, () => upcall(index)));
+    });
+  }
+
+  get slots(): number {
+    return this.memory[0]!.ring.entries;
+  }
+
+  /** No upcall comes any more. */
+  silence(): void {
+    for (const handler of this.handlers) handler.unsubscribe();
+    this.handlers.length = 0;
+  }
+
+  /** Listens again after `silence`. */
+  listen(upcall: (queue: number) => void): void {
+    this.memory.forEach(({ port }, index) => {
+      this.handlers.push(this.parts.surroundings.events.onUpcall(port, () => upcall(index)));
+    });
+  }
+
+  /** Ends everything. @returns the requests that were not completed, in the order of issue, queue by queue. */
+  destroy(returned: (queue: number, gref: Gref, gfn: Gfn) => void = () => undefined): Carried[] {
+    const { events, grants, pages: guest } = this.parts.surroundings;
+    this.silence();
+    const carried: Carried[] = [];
+    this.queues.forEach(({ ring, refs, pages }, index) => {
+      ring.stop();
+      carried.push(...ring.carry());
+      pages.destroy();
+      refs.destroy((gref, gfn, page) => {
+        pages.returned(page);
+        returned(index, gref, gfn);
+      });
+    });
+    this.queues.length = 0;
+    for (const { gfns, grefs, port } of this.memory) {
+      // The port first: nobody is to be rung about a ring that is gone.
+      try {
+        events.close(port);
+      } catch {
+        // A port that is closed already holds nothing.
+      }
+      grefs.forEach((gref, i) => void grants.endLater(gref, () => guest.free(gfns[i]!)));
+    }
+    this.memory.length = 0;
+    return carried;
+  }
+
+  private makeRing(): RingMemory {
+    const { surroundings, peer, transport, protocol } = this.parts;
+    const { pages, grants, events } = surroundings;
+    const gfns: Gfn[] = [];
+    const grefs: Gref[] = [];
+    const undo = (what: 'pages' | 'references' | 'ports', needed: number): never => {
+      for (const gref of grefs) if (grants.revoke(gref)) grants.release(gref);
+      for (const gfn of gfns) pages.free(gfn);
+      throw new BlkfrontError({ code: 'exhausted', what, needed });
+    };
+    for (let i = 0; i < transport.ringPages; i++) {
+      const gfn = pages.alloc();
+      if (gfn === undefined) return undo('pages', transport.ringPages);
+      gfns.push(gfn);
+    }
+    const ring = new FrontRing(
+      new SharedRing(
+        ABI_OF[protocol],
+        gfns.map((gfn) => pages.frame(gfn)),
+      ),
+    );
+    ring.shared.init();
+    ring.init();
+    for (const gfn of gfns) {
+      const gref = grants.reserve();
+      if (gref === -1) return undo('references', transport.ringPages);
+      grants.permit(gref, peer, gfn, false);
+      grefs.push(gref);
+    }
+    let port: Port;
+    try {
+      port = events.allocUnbound(peer);
+    } catch {
+      return undo('ports', 1);
+    }
+    return { gfns, grefs, ring, port };
+  }
+}

@@ -1,0 +1,186 @@
+import type { DomId, Gfn, Gref } from '@paravirt/event-bus/contract';
+import type { Grants, PoolFigures } from './types.ts';
+
+const POOLED = 1;
+const OUT = 2;
+
+/**
+ * A queue's own grant references: reserved once and without access, opened for a request, closed when it is over. A request that
+ * finds the pool empty gets new references, given back to the table at its end. A reference that the peer still maps when its
+ * request is over is set aside and tried again later: it is never lent again while it is mapped, and so is its page if it is ours.
+ *
+ * References are lent last in first out (the warmest entry again) or first in first out, as the original does.
+ */
+export class GrefPool {
+  readonly figures: PoolFigures = { hits: 0, misses: 0, quarantined: 0, quarantinedEver: 0, live: 0, free: 0, exhausted: 0 };
+  private readonly grants: Grants;
+  private readonly peer: DomId;
+  private readonly fifo: boolean;
+  private readonly onHeld: (gref: Gref, gfn: Gfn) => void;
+  /** Free references: a stack, or a ring of `free.length` when first in first out. */
+  private readonly free: Uint32Array;
+  private head = 0;
+  private count = 0;
+  /** By reference: POOLED, and OUT while lent. */
+  private kind: Uint8Array = new Uint8Array(1024);
+  private readonly held: Gref[] = [];
+  private readonly heldGfns: number[] = [];
+  private readonly heldPages: number[] = [];
+
+  /** Takes up to `size` references out of the table; fewer when it has no more, which `size` then says. */
+  constructor(grants: Grants, peer: DomId, size: number, order: 'lifo' | 'fifo', onHeld: (gref: Gref, gfn: Gfn) => void = () => undefined) {
+    this.grants = grants;
+    this.onHeld = onHeld;
+    this.peer = peer;
+    this.fifo = order === 'fifo';
+    this.free = new Uint32Array(Math.max(1, size));
+    for (let i = 0; i < size; i++) {
+      const gref = grants.reserve();
+      if (gref === -1) break;
+      this.mark(gref, POOLED);
+      this.free[this.count++] = gref;
+    }
+    // A stack lends its top first: the lowest reference should come first, as from a fresh table.
+    if (!this.fifo) this.free.subarray(0, this.count).reverse();
+    this.figures.free = this.count;
+  }
+
+  /** A reference without access, or -1 when pool and table are empty. O(1). */
+  claim(): Gref | -1 {
+    if (this.count > 0) {
+      let gref: number;
+      this.count--;
+      if (this.fifo) {
+        gref = this.free[this.head]!;
+        if (++this.head === this.free.length) this.head = 0;
+      } else gref = this.free[this.count]!;
+      this.kind[gref] = POOLED | OUT;
+      this.figures.hits++;
+      this.figures.free = this.count;
+      return gref as Gref;
+    }
+    const gref = this.grants.reserve();
+    if (gref === -1) {
+      this.figures.exhausted++;
+      return -1;
+    }
+    this.mark(gref, OUT);
+    this.figures.misses++;
+    return gref;
+  }
+
+  /** Gives back a claimed reference that was never opened. */
+  unclaim(gref: Gref): void {
+    if ((this.kind[gref]! & POOLED) === 0) {
+      this.kind[gref] = 0;
+      this.grants.release(gref);
+      return;
+    }
+    this.kind[gref] = POOLED;
+    if (this.fifo) {
+      let at = this.head + this.count;
+      if (at >= this.free.length) at -= this.free.length;
+      this.free[at] = gref;
+    } else this.free[this.count] = gref;
+    this.figures.free = ++this.count;
+  }
+
+  /** Opens a claimed reference. */
+  open(gref: Gref, gfn: Gfn, readonly: boolean): void {
+    this.grants.permit(gref, this.peer, gfn, readonly);
+    this.figures.live++;
+  }
+
+  /**
+   * Closes a reference and takes it back. False when the peer still maps it: it is set aside, with `page` (a page of ours, or -1)
+   * kept by it until `retry` succeeds.
+   */
+  close(gref: Gref, gfn: Gfn, page: number): boolean {
+    this.figures.live--;
+    if (this.grants.revoke(gref)) {
+      this.unclaim(gref);
+      return true;
+    }
+    this.held.push(gref);
+    this.heldGfns.push(gfn);
+    this.heldPages.push(page);
+    this.figures.quarantined = this.held.length;
+    this.figures.quarantinedEver++;
+    this.onHeld(gref, gfn);
+    return false;
+  }
+
+  /** Closes a reference unless the peer maps it; then it stays open, as a persistent grant, and the answer is false. */
+  closeIdle(gref: Gref): boolean {
+    if (!this.grants.revoke(gref)) return false;
+    this.figures.live--;
+    this.unclaim(gref);
+    return true;
+  }
+
+  inUse(gref: Gref): boolean {
+    return this.grants.inUse(gref);
+  }
+
+  /** One attempt at each reference set aside; `returned` is told of those that came back. O(set aside). */
+  retry(returned: (gref: Gref, gfn: Gfn, page: number) => void): void {
+    let kept = 0;
+    const count = this.held.length;
+    const back: number[] = [];
+    for (let i = 0; i < count; i++) {
+      const gref = this.held[i]!;
+      if (this.grants.revoke(gref)) back.push(gref, this.heldGfns[i]!, this.heldPages[i]!);
+      else {
+        this.held[kept] = gref;
+        this.heldGfns[kept] = this.heldGfns[i]!;
+        this.heldPages[kept++] = this.heldPages[i]!;
+      }
+    }
+    this.held.length = kept;
+    this.heldGfns.length = kept;
+    this.heldPages.length = kept;
+    this.figures.quarantined = kept;
+    for (let i = 0; i < back.length; i += 3) {
+      this.unclaim(back[i] as Gref);
+      returned(back[i] as Gref, back[i + 1] as Gfn, back[i + 2]!);
+    }
+  }
+
+  /** Whether a page that the peer may still reach is set aside. O(set aside). */
+  holds(gfn: Gfn): boolean {
+    return this.heldGfns.includes(gfn);
+  }
+
+  /**
+   * Gives every reference back to the table; those set aside go as soon as the peer lets go, and `returned` is told then.
+   * Nothing may be lent any more.
+   */
+  destroy(returned: (gref: Gref, gfn: Gfn, page: number) => void): void {
+    while (this.count > 0) {
+      const gref = this.claim() as Gref;
+      this.kind[gref] = 0;
+      this.grants.release(gref);
+    }
+    this.figures.free = 0;
+    for (let i = 0; i < this.held.length; i++) {
+      const gref = this.held[i]!;
+      const gfn = this.heldGfns[i] as Gfn;
+      const page = this.heldPages[i]!;
+      this.kind[gref] = 0;
+      this.grants.endLater(gref, () => returned(gref, gfn, page));
+    }
+    this.held.length = 0;
+    this.heldGfns.length = 0;
+    this.heldPages.length = 0;
+    this.figures.quarantined = 0;
+  }
+
+  private mark(gref: Gref, kind: number): void {
+    if (gref >= this.kind.length) {
+      const wider = new Uint8Array(Math.max(gref + 1, this.kind.length * 2));
+      wider.set(this.kind);
+      this.kind = wider;
+    }
+    this.kind[gref] = kind;
+  }
+}

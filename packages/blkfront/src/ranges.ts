@@ -1,0 +1,87 @@
+import type { BlockDevice } from './block-device.ts';
+import { BlkfrontError } from './errors.ts';
+import type { AbortSignalLike } from './types.ts';
+
+/** How a long range is walked. */
+export interface RangeOptions {
+  /** Bytes of a piece, a multiple of the disk's sector size. Default 128 KiB. */
+  readonly chunkBytes?: number;
+  /** Pieces under way at once, 1 or more. Default 4. */
+  readonly depth?: number;
+  readonly signal?: AbortSignalLike;
+}
+
+/** A piece of a range. The bytes are the taker's. */
+export interface RangeChunk {
+  /** First sector of 512 bytes. */
+  readonly sector: number;
+  readonly bytes: Uint8Array;
+}
+
+const CHUNK_BYTES = 128 * 1024;
+const DEPTH = 4;
+
+function check(options: RangeOptions, sectorBytes: number): { chunkBytes: number; depth: number } {
+  const { chunkBytes = CHUNK_BYTES, depth = DEPTH } = options;
+  if (!Number.isInteger(chunkBytes) || chunkBytes <= 0 || chunkBytes % sectorBytes !== 0) {
+    throw new BlkfrontError({ code: 'bad-argument', argument: 'chunkBytes', value: chunkBytes, allowed: `a multiple of ${sectorBytes}` });
+  }
+  if (!Number.isInteger(depth) || depth < 1 || depth > 1024) {
+    throw new BlkfrontError({ code: 'bad-argument', argument: 'depth', value: depth, allowed: '1 to 1024' });
+  }
+  return { chunkBytes, depth };
+}
+
+/** Reads ahead by `depth` pieces and no further than its consumer asks. */
+export async function* readRange(
+  dev: BlockDevice,
+  sector: number,
+  sectors: number,
+  options: RangeOptions,
+): AsyncIterableIterator<RangeChunk> {
+  const { chunkBytes, depth } = check(options, dev.info?.sectorBytes ?? 512);
+  const wait = options.signal === undefined ? {} : { signal: options.signal };
+  const ahead: { sector: number; read: Promise<Uint8Array> }[] = [];
+  let next = sector;
+  const end = sector + sectors;
+  try {
+    while (next < end || ahead.length > 0) {
+      while (next < end && ahead.length < depth) {
+        const count = Math.min(chunkBytes / 512, end - next);
+        ahead.push({ sector: next, read: dev.read(next, count * 512, wait) });
+        next += count;
+      }
+      const piece = ahead.shift()!;
+      yield { sector: piece.sector, bytes: await piece.read };
+    }
+  } finally {
+    // Nobody waits for these any more; a failure of theirs is nobody's.
+    for (const { read } of ahead) read.catch(() => undefined);
+  }
+}
+
+/** Writes pieces in order; the next piece is asked for when fewer than `depth` are under way. */
+export async function writeRange(
+  dev: BlockDevice,
+  sector: number,
+  pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  options: RangeOptions,
+): Promise<number> {
+  const { depth } = check(options, dev.info?.sectorBytes ?? 512);
+  const wait = options.signal === undefined ? {} : { signal: options.signal };
+  const under: Promise<void>[] = [];
+  let next = sector;
+  let bytes = 0;
+  try {
+    for await (const piece of pieces) {
+      while (under.length >= depth) await under.shift();
+      under.push(dev.write(next, piece, wait));
+      next += piece.length / 512;
+      bytes += piece.length;
+    }
+    while (under.length > 0) await under.shift();
+  } finally {
+    for (const write of under) write.catch(() => undefined);
+  }
+  return bytes;
+}

@@ -1,0 +1,255 @@
+import type { BlkBuffer } from './buffers.ts';
+import type { Device } from './device.ts';
+import { BlkfrontError, ERRNO } from './errors.ts';
+import { type AbortSignalLike, type BlkInfo, OP, type Op } from './types.ts';
+
+const NAMES: Record<Op, string> = {
+  [OP.READ]: 'read',
+  [OP.WRITE]: 'write',
+  [OP.WRITE_FUA]: 'durable write',
+  [OP.FLUSH]: 'flush',
+  [OP.DISCARD]: 'discard',
+  [OP.DISCARD_SECURE]: 'secure discard',
+  [OP.WRITE_ZEROES]: 'write of zeroes',
+};
+
+/** One promise: a request of any length, put on rings in parts. */
+interface Pending {
+  op: Op;
+  sector: number;
+  count: number;
+  gfns: ArrayLike<number> | null;
+  bytes: Uint8Array | null;
+  /** Sectors handed to the driver, and parts of them not completed. */
+  issued: number;
+  parts: number;
+  status: number;
+  whole: boolean;
+  value: unknown;
+  resolve: (value: unknown) => void;
+  reject: (error: BlkfrontError) => void;
+  unlisten: (() => void) | null;
+}
+
+/**
+ * Requests of promises, in the order of the calls: what does not fit on a ring waits here. A request longer than one on the wire
+ * is put there in parts, several under way at once.
+ */
+export class RequestQueue {
+  private readonly device: Device;
+  private readonly pending: (Pending | null)[] = [];
+  private readonly free: number[] = [];
+  /** Cookies that wait, from `head` on. */
+  private readonly waiting: number[] = [];
+  private head = 0;
+  private nextQueue = 0;
+  private moving = false;
+  private readonly done = (cookie: number, status: number): void => this.complete(cookie, status);
+
+  constructor(device: Device) {
+    this.device = device;
+    device.onRoom(() => this.move());
+    device.onState((state, reason) => {
+      if (state === 'closed' || state === 'broken') this.failAll(state === 'broken' ? ERRNO.EIO : ERRNO.ENODEV, reason);
+    });
+  }
+
+  /** Moves bytes. The result is `target` itself. */
+  transfer(op: Op, sector: number, target: Uint8Array | BlkBuffer, signal: AbortSignalLike | undefined): Promise<unknown> {
+    const array = target instanceof Uint8Array;
+    const length = array ? target.length : target.bytes;
+    try {
+      if (length % 512 !== 0) this.refuse('bytes', length, 'a multiple of the sector size');
+      this.checkRange(op, sector, length / 512);
+      if (length === 0) return Promise.resolve(target);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return this.enqueue(op, sector, length / 512, array ? null : target.gfns, array ? target : null, target, signal);
+  }
+
+  /** A request without data. */
+  plain(op: Op, sector: number, count: number, signal: AbortSignalLike | undefined): Promise<unknown> {
+    if (op !== OP.FLUSH && count === 0) return Promise.resolve();
+    return this.enqueue(op, sector, count, null, null, undefined, signal);
+  }
+
+  /** Everything that can be told before a request is made. @throws {BlkfrontError} */
+  checkRange(op: Op, sector: number, count: number): BlkInfo {
+    const { info, state, reason } = this.device;
+    if (info === undefined || state === 'closed' || state === 'broken' || state === 'closing') {
+      throw new BlkfrontError({ code: 'gone', state, reason, errno: ERRNO.ENODEV });
+    }
+    const granule = info.sectorBytes / 512;
+    if (!Number.isSafeInteger(sector) || sector < 0 || sector % granule !== 0)
+      this.refuse('sector', sector, `a multiple of ${granule} from 0 on`);
+    if (!Number.isSafeInteger(count) || count < 0 || count % granule !== 0) this.refuse('sectors', count, `a multiple of ${granule}`);
+    if (sector + count > info.sectors) {
+      throw new BlkfrontError({ code: 'out-of-range', sector, sectors: count, capacity: info.sectors, errno: ERRNO.EINVAL });
+    }
+    if (op !== OP.READ && info.readonly) throw new BlkfrontError({ code: 'read-only', errno: ERRNO.EROFS });
+    if ((op === OP.DISCARD && !info.discard) || (op === OP.DISCARD_SECURE && !info.discardSecure)) {
+      throw new BlkfrontError({ code: 'unsupported', what: NAMES[op], errno: ERRNO.EOPNOTSUPP });
+    }
+    return info;
+  }
+
+  private refuse(argument: string, value: unknown, allowed: string): never {
+    throw new BlkfrontError({ code: 'bad-argument', argument, value, allowed });
+  }
+
+  private enqueue(
+    op: Op,
+    sector: number,
+    count: number,
+    gfns: ArrayLike<number> | null,
+    bytes: Uint8Array | null,
+    value: unknown,
+    signal: AbortSignalLike | undefined,
+  ): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted === true) {
+        reject(new BlkfrontError({ code: 'aborted', waitingFor: NAMES[op] }, { cause: signal.reason }));
+        return;
+      }
+      const entry: Pending = {
+        op,
+        sector,
+        count,
+        gfns,
+        bytes,
+        issued: 0,
+        parts: 0,
+        status: 0,
+        whole: false,
+        value,
+        resolve,
+        reject,
+        unlisten: null,
+      };
+      const cookie = this.free.pop() ?? this.pending.length;
+      this.pending[cookie] = entry;
+      this.waiting.push(cookie);
+      if (signal !== undefined) this.listen(entry, cookie, signal);
+      this.move();
+    });
+  }
+
+  private listen(entry: Pending, cookie: number, signal: AbortSignalLike): void {
+    const abort = (): void => {
+      // Parts on a ring use the caller's buffer until they are over; only what waits can be taken back.
+      if (this.pending[cookie] !== entry || entry.issued > 0 || entry.parts > 0) return;
+      const at = this.waiting.indexOf(cookie, this.head);
+      if (at === -1) return;
+      this.waiting.splice(at, 1);
+      this.release(cookie);
+      entry.reject(new BlkfrontError({ code: 'aborted', waitingFor: NAMES[entry.op] }, { cause: signal.reason }));
+    };
+    signal.addEventListener('abort', abort, { once: true });
+    entry.unlisten = () => signal.removeEventListener('abort', abort);
+  }
+
+  /** Puts as much on the rings as they take. */
+  private move(): void {
+    if (this.moving) return;
+    this.moving = true;
+    try {
+      while (this.head < this.waiting.length) {
+        const cookie = this.waiting[this.head]!;
+        const entry = this.pending[cookie]!;
+        if (!this.issue(entry, cookie)) break;
+        if (!entry.whole) continue;
+        this.head++;
+        if (this.head === this.waiting.length) {
+          this.waiting.length = 0;
+          this.head = 0;
+        } else if (this.head >= 1024) {
+          this.waiting.splice(0, this.head);
+          this.head = 0;
+        }
+        if (entry.parts === 0) this.settle(entry, cookie);
+      }
+    } finally {
+      this.moving = false;
+    }
+  }
+
+  /** Issues the next part. False when no queue takes it now. */
+  private issue(entry: Pending, cookie: number): boolean {
+    const { device } = this;
+    const queues = Math.max(1, device.queueCount);
+    const start = entry.issued * 512;
+    const data = entry.gfns !== null || entry.bytes !== null;
+    const count = data ? Math.min(entry.count - entry.issued, device.maxPart) : entry.count;
+    for (let tries = 0; tries < queues; tries++) {
+      const queue = this.nextQueue < queues ? this.nextQueue : 0;
+      const status = device.submitTo(
+        queue,
+        entry.op,
+        entry.sector + entry.issued,
+        entry.gfns,
+        entry.bytes,
+        start,
+        count,
+        cookie,
+        this.done,
+      );
+      this.nextQueue = queue + 1 < queues ? queue + 1 : 0;
+      if (status === ERRNO.EBUSY) continue;
+      if (status === 0) {
+        entry.parts++;
+        entry.issued += count;
+        entry.whole = entry.issued >= entry.count;
+      } else {
+        entry.status = entry.op === OP.FLUSH && status === ERRNO.EOPNOTSUPP ? 0 : status;
+        entry.whole = true;
+      }
+      return true;
+    }
+    return false;
+  }
+
+  private complete(cookie: number, status: number): void {
+    const entry = this.pending[cookie]!;
+    entry.parts--;
+    if (status !== 0 && entry.status === 0) entry.status = status;
+    if (entry.parts === 0 && entry.whole) this.settle(entry, cookie);
+  }
+
+  private settle(entry: Pending, cookie: number): void {
+    this.release(cookie);
+    if (entry.status === 0) entry.resolve(entry.value);
+    else entry.reject(this.errorOf(entry, entry.status, this.device.reason));
+  }
+
+  private release(cookie: number): void {
+    this.pending[cookie]!.unlisten?.();
+    this.pending[cookie] = null;
+    this.free.push(cookie);
+  }
+
+  private failAll(status: number, reason: string): void {
+    const waiting = this.waiting.splice(this.head);
+    this.waiting.length = 0;
+    this.head = 0;
+    for (const cookie of waiting) {
+      const entry = this.pending[cookie]!;
+      entry.whole = true;
+      entry.status = status;
+      // Parts still under way are failed by the driver, and settle it.
+      if (entry.parts > 0) continue;
+      this.release(cookie);
+      entry.reject(this.errorOf(entry, status, reason));
+    }
+  }
+
+  private errorOf(entry: Pending, status: number, reason: string): BlkfrontError {
+    const { state } = this.device;
+    if (status === ERRNO.ENODEV || state === 'broken') return new BlkfrontError({ code: 'gone', state, reason, errno: ERRNO.ENODEV });
+    if (status === ERRNO.EROFS) return new BlkfrontError({ code: 'read-only', errno: ERRNO.EROFS });
+    if (status === ERRNO.EOPNOTSUPP) return new BlkfrontError({ code: 'unsupported', what: NAMES[entry.op], errno: ERRNO.EOPNOTSUPP });
+    if (status === ERRNO.ENOMEM) return new BlkfrontError({ code: 'exhausted', what: 'pages', needed: 1 });
+    const { sector, count } = entry;
+    return new BlkfrontError({ code: 'io', what: NAMES[entry.op], sector, sectors: count, errno: status });
+  }
+}
