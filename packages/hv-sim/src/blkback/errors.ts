@@ -4,7 +4,9 @@ export type BlkbackRefusal =
   | { code: 'disk-taken'; physicalDevice: string }
   | { code: 'bad-device'; device: string; allowed: string }
   | { code: 'device-exists'; frontend: number; device: number }
-  | { code: 'no-device'; frontend: number; device: number };
+  | { code: 'no-device'; frontend: number; device: number }
+  /** Another changed the store at every attempt. */
+  | { code: 'store-busy'; path: string };
 
 function describe(refusal: BlkbackRefusal): string {
   switch (refusal.code) {
@@ -16,6 +18,8 @@ function describe(refusal: BlkbackRefusal): string {
       return `device is ${refusal.device}; allowed is ${refusal.allowed}`;
     case 'device-exists':
       return `domain ${refusal.frontend} has a device ${refusal.device} already`;
+    case 'store-busy':
+      return `${refusal.path} could not be written: every transaction met a conflict`;
     case 'no-device':
       return `domain ${refusal.frontend} has no device ${refusal.device}`;
   }
@@ -29,4 +33,9 @@ export class BlkbackError extends Error {
     super(`blkback refused: ${describe(refusal)}`, options);
     this.refusal = refusal;
   }
+}
+
+/** Whether `error` is a typed refusal of some part (a store, an event channel), which carries its `refusal`; anything else is a bug. */
+export function isRefusal(error: unknown): error is Error {
+  return error instanceof Error && 'refusal' in error;
 }

@@ -1,4 +1,5 @@
 import type { DomId } from '@paravirt/event-bus/contract';
+import type { Abi } from '@paravirt/xen-abi';
 
 /** Facts about block backends. Plain data, past tense; each is emitted only when observed. */
 export interface BlkbackEvents {
@@ -10,7 +11,7 @@ export interface BlkbackEvents {
     device: number;
     queues: number;
     ringPages: number;
-    protocol: 'x86_64' | 'x86_32';
+    protocol: Abi;
     persistent: boolean;
   };
   /** Everything of a connection was given back. */

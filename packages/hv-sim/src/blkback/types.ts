@@ -1,6 +1,7 @@
 import type { EventBus, EventPorts } from '@paravirt/event-bus';
 import type { DomId } from '@paravirt/event-bus/contract';
-import type { MapOp, MemoryViews, UnmapOp } from '@paravirt/gnttab';
+import type { MapOp, MemoryViews, UnmapBatch, UnmapOp } from '@paravirt/gnttab';
+import type { Abi } from '@paravirt/xen-abi';
 import type { SchedulerLike } from 'rxjs';
 import type { Disk } from '../disks/disk.ts';
 import type { BlkbackEvents } from './events.ts';
@@ -21,7 +22,7 @@ export interface MappedMemory {
   locate(vfn: number, writable: boolean, out: LocatedPage): void;
 }
 
-/** Where in its own address space the backend may map: a `vmap` by shape. */
+/** Where in its own address space the backend may map: a domain's `addresses`. */
 export interface AddressSource {
   /** `pages` consecutive virtual frames that nothing else uses; the first one, or -1 when there are none. */
   alloc(pages: number): number;
@@ -30,19 +31,15 @@ export interface AddressSource {
 }
 
 /**
- * The mapping side of grants: `map` and `unmap` are the hypercalls of the backend's domain in batches (a provider may retry what
- * says `eagain`). `unmapLater` is the safe unmap, which waits while a page is still in use.
+ * The mapping side of grants. A `GrantTable` of `@paravirt/gnttab`, made for the backend's domain, fits; each call is described there.
  */
 export interface GrantMapper {
-  map(ops: readonly MapOp[], count: number): void;
-  unmap(ops: readonly UnmapOp[], count: number): void;
-  /** Whether something but the mapping itself still uses the page that `mfn` names. O(1). Absent: nothing ever does. */
-  inUse?(mfn: number): boolean;
-  /**
-   * Unmaps when no page of the batch is in use any more, in its own time, and calls `done` once from the run queue. The ops stay the
-   * caller's but must not be touched before that. Needed where `inUse` is.
-   */
-  unmapLater?(ops: readonly UnmapOp[], mfns: readonly number[], count: number, done: () => void): void;
+  /** Maps with a status for each element. With `done`, what says `eagain` is tried again and `done` called once, if above 0 is returned. */
+  mapRefs(ops: readonly MapOp[], count: number, done?: () => void): number;
+  /** Unmaps now, whoever uses the pages. 0, or a negative errno for the whole batch. */
+  unmapRefs(ops: readonly UnmapOp[], count: number): number;
+  /** Unmaps as soon as none of the pages is in use; `batch.done` may be called before this returns. */
+  unmapRefsAsync(batch: UnmapBatch): void;
 }
 
 /** An open transaction of the store; opaque. */
@@ -103,6 +100,12 @@ export interface BlkbackOptions {
    * Default true; Linux ignores them.
    */
   readonly adopt?: boolean;
+  /** Whether `feature-flush-cache` is 1. Default true: a disk without a cache has nothing to do. */
+  readonly flush?: boolean;
+  /** Whether `feature-barrier` is 1. Default true. */
+  readonly barrier?: boolean;
+  /** Whether discards are offered where the disk and `discard-enable` allow them. Default true. */
+  readonly discard?: boolean;
 }
 
 /** What a device did since it was connected, or all devices together. Counts but for `bytes*`. */
@@ -148,7 +151,8 @@ export interface BlkbackDevice {
   readonly disk: Disk | undefined;
   readonly queues: number;
   readonly ringPages: number;
-  readonly protocol: 'x86_64' | 'x86_32' | undefined;
+  /** The layout on the wire, once connected. */
+  readonly protocol: Abi | undefined;
   readonly persistent: boolean;
   /** Whether a queue was stopped for good because its indices are impossible. */
   readonly halted: boolean;
@@ -169,6 +173,7 @@ export interface Blkback {
   addDisk(physicalDevice: string, disk: Disk): void;
   /** Forgets it; devices that use it keep it. */
   removeDisk(physicalDevice: string): void;
+  hasDisk(physicalDevice: string): boolean;
   /** The device, or undefined. */
   device(frontend: number, device: number): BlkbackDevice | undefined;
   devices(): readonly BlkbackDevice[];

@@ -1,0 +1,65 @@
+import { type Disk, LATER } from '../disks/disk.ts';
+import type { BackRequest } from './request.ts';
+import type { BlkbackCounters, LocatedPage, MappedMemory } from './types.ts';
+
+/** Bytes of a sector on the wire, whatever the disk's sectors are. */
+export const SECTOR = 512;
+
+/**
+ * Hands a request's data to the disk, straight from or to the mapped pages. Segments that follow one another in memory, as machine
+ * frames and not only as addresses, are one call. Stops at the first error; `request.waiting` counts the calls that answer later.
+ */
+export class DiskIo {
+  private readonly memory: MappedMemory;
+  private readonly page: LocatedPage;
+
+  constructor(memory: MappedMemory, page: LocatedPage) {
+    this.memory = memory;
+    this.page = page;
+  }
+
+  transfer(request: BackRequest, disk: Disk, write: boolean, fua: boolean, counters: BlkbackCounters): void {
+    const { vfns, firstSect, lastSect, segments } = request;
+    const page = this.page;
+    const memory = this.memory;
+    let offset = request.sector * SECTOR;
+    let bytes = 0;
+    memory.locate(vfns[0]!, !write, page);
+    let views = page.views;
+    let start = page.offset + firstSect[0]! * SECTOR;
+    for (let i = 0; i < segments; i++) {
+      bytes += (lastSect[i]! - firstSect[i]! + 1) * SECTOR;
+      if (i + 1 < segments) {
+        memory.locate(vfns[i + 1]!, !write, page);
+        const next = page.offset + firstSect[i + 1]! * SECTOR;
+        if (page.views === views && next === start + bytes) continue;
+        if (!this.call(request, disk, write, fua, views, start, offset, bytes, counters)) return;
+        views = page.views;
+        start = next;
+        offset += bytes;
+        bytes = 0;
+      } else this.call(request, disk, write, fua, views, start, offset, bytes, counters);
+    }
+  }
+
+  private call(
+    request: BackRequest,
+    disk: Disk,
+    write: boolean,
+    fua: boolean,
+    views: LocatedPage['views'],
+    address: number,
+    offset: number,
+    bytes: number,
+    counters: BlkbackCounters,
+  ): boolean {
+    counters.diskCalls++;
+    const answer = write ? disk.write(views, address, offset, bytes, request, fua) : disk.read(views, address, offset, bytes, request);
+    if (answer === LATER) request.waiting++;
+    else if (answer < 0) {
+      if (request.error === 0) request.error = answer;
+      return false;
+    }
+    return true;
+  }
+}

@@ -1,0 +1,226 @@
+import type { MapOp, UnmapBatch, UnmapOp } from '@paravirt/gnttab';
+import { GNTMAP, GNTST } from '@paravirt/xen-abi';
+import { PagePool } from './page-pool.ts';
+import { PersistentGrants } from './persistent-grants.ts';
+import type { BackRequest } from './request.ts';
+import type { AddressSource, BlkbackCounters, GrantMapper } from './types.ts';
+
+/** Pages that one request may map at once: 256 segments and the pages that name them. */
+export const PAGES_PER_REQUEST = 264;
+
+/** Map operations for one batch, shared by everything that maps within one call. */
+export function mapOps(): MapOp[] {
+  return Array.from({ length: PAGES_PER_REQUEST }, () => ({ vfn: 0, flags: 0, ref: 0, domid: 0, status: 0, handle: 0, mfn: 0 }));
+}
+
+/** What a queue's mappings need. */
+export interface MappingSetup {
+  readonly grants: GrantMapper;
+  readonly addresses: AddressSource;
+  readonly frontend: number;
+  readonly scratch: readonly MapOp[];
+  readonly pagesMax: number;
+  /** 0: not negotiated. */
+  readonly persistentMax: number;
+  readonly counters: BlkbackCounters;
+}
+
+/** Told how the mapping of a request ended that had to be tried again. */
+export type Resume = (request: BackRequest, result: number) => void;
+
+/** How `map` ended. */
+export const MAPPED = 0;
+/** Nothing is mapped: a page could not be. */
+export const REFUSED = 1;
+/** Nothing is mapped yet: `resume` is called when the hypervisor no longer says "try again". */
+export const RETRYING = 2;
+
+/** The grant mappings of one queue: those of requests under way, and the persistent ones. */
+export class QueueMappings {
+  private readonly setup: MappingSetup;
+  readonly pool: PagePool;
+  readonly persistent: PersistentGrants | undefined;
+  /** A grant could not be made persistent for lack of room: the next `purge` makes some. */
+  overflowed = false;
+  /** Unmaps of persistent grants that wait for pages in use. */
+  pending = 0;
+  private drained: () => void = () => {};
+
+  constructor(setup: MappingSetup) {
+    this.setup = setup;
+    this.persistent = setup.persistentMax > 0 ? new PersistentGrants(setup.persistentMax) : undefined;
+    this.pool = new PagePool(setup.addresses, setup.pagesMax + setup.persistentMax);
+  }
+
+  /**
+   * Maps the pages of `refs[0..count)`, each at `vfns[i]`. Persistent ones are found or become so; the others stand in
+   * `request.mapped`, to be unmapped at its end. The pool must have `count` pages.
+   * @returns `MAPPED`, `REFUSED`, or `RETRYING`, in which case `resume` is called later with one of the two others.
+   */
+  map(request: BackRequest, refs: Uint32Array, count: number, readonly: boolean, now: number, resume: Resume): number {
+    const { scratch, frontend, counters } = this.setup;
+    const { vfns, persistent } = request;
+    const table = this.persistent;
+    const flags = GNTMAP.host_map | (readonly && table === undefined ? GNTMAP.readonly : 0);
+    let fresh = 0;
+    for (let i = 0; i < count; i++) {
+      const ref = refs[i]!;
+      const entry = table === undefined ? -1 : table.find(ref);
+      persistent[i] = entry;
+      if (entry >= 0 && table !== undefined) {
+        vfns[i] = table.vfns[entry]!;
+        table.users[entry]!++;
+        table.touch(entry, now);
+        counters.persistentHits++;
+        continue;
+      }
+      const op = scratch[fresh++]!;
+      op.vfn = this.pool.take();
+      op.flags = flags;
+      op.ref = ref;
+      op.domid = frontend;
+      vfns[i] = op.vfn;
+    }
+    if (fresh === 0) return MAPPED;
+    const result = this.setup.grants.mapRefs(scratch, fresh);
+    let again = 0;
+    if (result === 0) {
+      for (let k = 0; k < fresh; k++) if (scratch[k]!.status === GNTST.eagain) again++;
+    }
+    if (again === 0) return this.settle(request, scratch, fresh, count, now);
+    return this.retry(request, fresh, count, now, resume);
+  }
+
+  /** "Try again" is the hypervisor's answer where a page is on its way: rare, so it may allocate. */
+  private retry(request: BackRequest, fresh: number, count: number, now: number, resume: Resume): number {
+    const all = this.setup.scratch.slice(0, fresh).map((op) => ({ ...op }));
+    const late = all.filter((op) => op.status === GNTST.eagain);
+    const waits = this.setup.grants.mapRefs(late, late.length, () => resume(request, this.settle(request, all, fresh, count, now)));
+    return waits > 0 ? RETRYING : this.settle(request, all, fresh, count, now);
+  }
+
+  /**
+   * Every element of the batch has its own status: each success is kept in the books, whatever the others say, and a success is 0 and
+   * nothing else.
+   */
+  private settle(request: BackRequest, ops: readonly MapOp[], fresh: number, count: number, now: number): number {
+    const { vfns, persistent, mapped } = request;
+    const { counters } = this.setup;
+    const table = this.persistent;
+    let failed = false;
+    let i = 0;
+    for (let k = 0; k < fresh; k++) {
+      const op = ops[k]!;
+      // The segments that were found are marked already; the next one that is not belongs to this element.
+      while (i < count && (persistent[i]! >= 0 || vfns[i] !== op.vfn)) i++;
+      if (op.status !== GNTST.okay) {
+        failed = true;
+        this.pool.give(op.vfn);
+        vfns[i] = -1;
+        continue;
+      }
+      counters.maps++;
+      if (table !== undefined) {
+        if (table.count < table.max && table.find(op.ref) < 0) {
+          const entry = table.add(op.ref, op.vfn, op.handle, now);
+          table.users[entry] = 1;
+          persistent[i] = entry;
+          continue;
+        }
+        if (table.count === table.max) this.overflowed = true;
+      }
+      const unmap = mapped.ops[mapped.count++]!;
+      unmap.vfn = op.vfn;
+      unmap.handle = op.handle;
+    }
+    return failed ? REFUSED : MAPPED;
+  }
+
+  /** Lets go of the persistent grants among the request's segments. */
+  releasePersistent(request: BackRequest, count: number): void {
+    const table = this.persistent;
+    if (table === undefined) return;
+    const { persistent } = request;
+    for (let i = 0; i < count; i++) {
+      const entry = persistent[i]!;
+      if (entry < 0) continue;
+      table.users[entry]!--;
+      persistent[i] = -1;
+    }
+  }
+
+  /** Unmaps what the request mapped, now: nobody else ever saw these pages. */
+  unmapNow(request: BackRequest): void {
+    const batch = request.mapped;
+    if (batch.count > 0) this.reclaim(batch, this.setup.grants.unmapRefs(batch.ops, batch.count));
+  }
+
+  /** Unmaps what the request mapped as soon as no page is in use; its owner is told, perhaps before this returns. */
+  unmap(request: BackRequest): void {
+    const batch = request.mapped;
+    this.setup.grants.unmapRefsAsync(batch);
+    if (batch.count > 0) this.setup.counters.unmapsDeferred += batch.count;
+  }
+
+  /** Takes back the pages of a batch that was unmapped. A page whose unmap was refused is never used again. */
+  reclaim(batch: UnmapBatch, result: number): void {
+    for (let k = 0; k < batch.count; k++) {
+      const op = batch.ops[k]!;
+      if (result !== 0 || op.status !== GNTST.okay) {
+        this.pool.lose(op.vfn);
+        continue;
+      }
+      this.setup.counters.unmaps++;
+      this.pool.give(op.vfn);
+    }
+    batch.count = 0;
+  }
+
+  /**
+   * Unmaps persistent grants that were not used since `before`, and when there was no room lately a twentieth of the most there may
+   * be, least recently used first. Those of requests under way stay.
+   * @returns how many went.
+   */
+  purge(before: number): number {
+    const table = this.persistent;
+    if (table === undefined) return 0;
+    let extra = this.overflowed ? Math.max(1, Math.floor(table.max / 100) * 5) : 0;
+    this.overflowed = false;
+    let ops: UnmapOp[] | undefined;
+    for (let entry = table.oldest(); entry >= 0; ) {
+      const next = table.after(entry);
+      const idle = table.lastUsed[entry]! <= before;
+      if (!idle && extra === 0) break;
+      if (table.users[entry] === 0) {
+        ops ??= [];
+        ops.push({ vfn: table.vfns[entry]!, handle: table.handles[entry]!, status: 0 });
+        table.drop(entry);
+        if (!idle) extra--;
+      }
+      entry = next;
+    }
+    if (ops === undefined) return 0;
+    const batch: UnmapBatch = {
+      ops,
+      count: ops.length,
+      done: (result) => {
+        this.reclaim(batch, result);
+        this.pending--;
+        if (this.pending === 0) this.drained();
+      },
+    };
+    const gone = ops.length;
+    this.pending++;
+    this.setup.grants.unmapRefsAsync(batch);
+    return gone;
+  }
+
+  /** Unmaps every persistent grant; `drained` is called when the last is, perhaps at once. No request is under way. */
+  close(drained: () => void): void {
+    this.drained = drained;
+    this.pending++;
+    this.purge(Number.POSITIVE_INFINITY);
+    this.pending--;
+    if (this.pending === 0) drained();
+  }
+}

@@ -1,0 +1,539 @@
+import type { EventBus, EventPorts } from '@paravirt/event-bus';
+import type { DomId, Port } from '@paravirt/event-bus/contract';
+import {
+  BackRing,
+  BLKIF_DISCARD_SECURE,
+  BLKIF_OP,
+  BLKIF_RSP,
+  type BlockRequest,
+  readIndirectSegments,
+  type SharedRing,
+} from '@paravirt/xen-abi';
+import type { SchedulerLike } from 'rxjs';
+import { DISK_ERRNO, type Disk, LATER } from '../disks/disk.ts';
+import { type DiskIo, SECTOR } from './disk-io.ts';
+import type { BlkbackEvents } from './events.ts';
+import { MAPPED, type QueueMappings, REFUSED, RETRYING } from './mapping.ts';
+import { BackRequest, type RequestOwner, STAGE } from './request.ts';
+import type { BlkbackCounters, LocatedPage, MappedMemory } from './types.ts';
+import { discardFault, segmentCountFault, transferFault } from './validation.ts';
+
+/** Segments of the longest indirect request. */
+const INDIRECT_MAX = 256;
+
+/** Looks at the producer index a turn: a frontend that moves it under our eyes gets its next turn after the others. */
+const LOOKS_MAX = 16;
+
+/** What a queue works with; everything is its device's. */
+export interface QueueSetup {
+  readonly shared: SharedRing;
+  readonly port: Port;
+  readonly index: number;
+  readonly frontend: DomId;
+  readonly device: number;
+  readonly disk: Disk;
+  /** The disk's, or the device's `mode`. */
+  readonly readonly: boolean;
+  readonly mappings: QueueMappings;
+  readonly io: DiskIo;
+  readonly memory: MappedMemory;
+  readonly page: LocatedPage;
+  readonly message: BlockRequest;
+  readonly bus: EventBus<BlkbackEvents>;
+  readonly events: EventPorts;
+  readonly counters: BlkbackCounters;
+  readonly indirectMax: number;
+  readonly flush: boolean;
+  readonly barrier: boolean;
+  readonly discard: boolean;
+  /** Asks for a turn. */
+  readonly ready: (queue: BackQueue) => void;
+  /** The queue has nothing under way any more. */
+  readonly idle: () => void;
+  /** The disk said that it cannot flush, for a flush (false) or a barrier (true): no longer offer it. */
+  readonly unsupported: (barrier: boolean) => void;
+  readonly scheduler: SchedulerLike;
+  readonly persistentIdleTicks: number;
+}
+
+/**
+ * One ring: takes requests, checks a copy of each, carries them out and answers. A turn is bounded by its cost; answers made during
+ * a turn are published together at its end.
+ */
+export class BackQueue implements RequestOwner {
+  readonly setup: QueueSetup;
+  readonly ring: BackRing;
+  /** Stopped for good: the frontend's index was impossible. */
+  halted = false;
+  /** Requests taken and not answered. */
+  inFlight = 0;
+  /** No new requests: the connection ends. */
+  private stopped = false;
+  /** In the list of those who want a turn. */
+  queued = false;
+  nextReady: BackQueue | undefined = undefined;
+  /** Doorbells in a row that found nothing. */
+  spurious = 0;
+  private free: BackRequest | undefined = undefined;
+  /** Answered, waiting for the turn that publishes it. */
+  private finished: BackRequest | undefined = undefined;
+  private finishedLast: BackRequest | undefined = undefined;
+  /** Taken, but for lack of pages or for a barrier not begun. The ring waits behind it. */
+  private parked: BackRequest | undefined = undefined;
+  /** A barrier is under way: the ring waits. */
+  private fenced = false;
+  private inTurn = false;
+  private idleTimer: { unsubscribe(): void } | undefined = undefined;
+  /** Responses the frontend was shown; its copy of the index is not to be trusted. */
+  private published = 0;
+  private cost = 0;
+  private time = 0;
+  private readonly resumeData = (request: BackRequest, result: number): void => this.dataMapped(request, result);
+  private readonly resumeIndirect = (request: BackRequest, result: number): void => this.indirectMapped(request, result);
+
+  constructor(setup: QueueSetup) {
+    this.setup = setup;
+    this.ring = new BackRing(setup.shared);
+    // A backend that takes over goes on where the last one stopped.
+    this.ring.attach(setup.shared.rspProd);
+    this.published = this.ring.rspProdPvt;
+  }
+
+  /**
+   * Does up to `budget` of work (a request costs 1 and each segment 1) and publishes what is answered.
+   * @returns the cost; more than `budget` where the last request was larger than what was left. 0: there was nothing to do.
+   */
+  turn(budget: number): number {
+    const { events, counters, port } = this.setup;
+    this.inTurn = true;
+    this.cost = 0;
+    this.time = this.setup.scheduler.now();
+    this.answerFinished();
+    if (!this.halted && !this.stopped) this.consume(budget);
+    this.inTurn = false;
+    if (this.ring.rspProdPvt !== this.published) {
+      this.published = this.ring.rspProdPvt;
+      if (this.ring.push()) {
+        counters.doorbellsOut++;
+        events.send(port);
+      }
+    }
+    this.tendPersistent();
+    if (this.inFlight === 0 && this.stopped) this.setup.idle();
+    return this.cost;
+  }
+
+  /** Makes room among the persistent grants where it ran out, and sees to it that idle ones go. */
+  private tendPersistent(): void {
+    const { mappings, persistentIdleTicks } = this.setup;
+    const table = mappings.persistent;
+    if (table === undefined) return;
+    if (mappings.overflowed) this.purge(Number.NEGATIVE_INFINITY);
+    if (this.idleTimer === undefined && table.count > 0 && !this.stopped) this.armIdle(persistentIdleTicks);
+  }
+
+  private armIdle(ticks: number): void {
+    const { mappings, persistentIdleTicks, scheduler } = this.setup;
+    this.idleTimer = scheduler.schedule(() => {
+      this.idleTimer = undefined;
+      const now = scheduler.now();
+      this.purge(now - persistentIdleTicks);
+      const oldest = mappings.persistent?.oldest() ?? -1;
+      if (oldest < 0) return;
+      const due = mappings.persistent!.lastUsed[oldest]! + persistentIdleTicks - now;
+      this.armIdle(Math.max(due, Math.ceil(persistentIdleTicks / 60)));
+    }, ticks);
+  }
+
+  private purge(before: number): void {
+    const grants = this.setup.mappings.purge(before);
+    if (grants === 0) return;
+    const { bus, frontend, device, index } = this.setup;
+    if (bus.observed('blkback:purged')) bus.emit('blkback:purged', { frontend, device, queue: index, grants });
+  }
+
+  /** Takes no more requests; `idle` is called when none is under way. */
+  stop(): void {
+    this.stopped = true;
+    this.idleTimer?.unsubscribe();
+    this.idleTimer = undefined;
+    if (this.inFlight === 0 || this.queued || this.inTurn) return;
+    if (this.parked !== undefined) this.setup.ready(this);
+  }
+
+  /** Whether nothing is under way. */
+  get drained(): boolean {
+    return this.inFlight === 0;
+  }
+
+  private consume(budget: number): void {
+    const ring = this.ring;
+    const shared = this.setup.shared;
+    if (this.parked !== undefined && !this.unpark()) return;
+    for (let look = 0; look < LOOKS_MAX; look++) {
+      // The producer index is fetched once: what is checked is what is used.
+      const prod = shared.reqProd;
+      if (ring.prodOverflow(prod)) {
+        this.halt(prod);
+        return;
+      }
+      while (ring.reqCons !== prod) {
+        if (this.parked !== undefined || this.fenced) return;
+        if (this.cost >= budget) {
+          this.setup.ready(this);
+          return;
+        }
+        if (ring.consOverflow(ring.reqCons)) return;
+        this.take();
+      }
+      if (this.parked !== undefined || this.fenced) return;
+      if (ring.finalCheck() === 0) return;
+    }
+    this.setup.ready(this);
+  }
+
+  /** Linux halts the ring for good and says so once; the frontend may close and connect again. */
+  private halt(reqProd: number): void {
+    const { bus, frontend, device, index, counters } = this.setup;
+    this.halted = true;
+    counters.errors++;
+    if (bus.observed('blkback:halted')) {
+      const rspProd = this.ring.rspProdPvt;
+      bus.emit('blkback:halted', { frontend, device, queue: index, reqProd, rspProd, entries: this.ring.entries });
+    }
+  }
+
+  private take(): void {
+    const { message, counters } = this.setup;
+    this.ring.getRequest(message);
+    const request = this.acquire();
+    request.idLo = message.idLo;
+    request.idHi = message.idHi;
+    request.sector = message.sector;
+    request.operation = message.operation;
+    this.cost++;
+    counters.requests++;
+    switch (message.operation) {
+      case BLKIF_OP.READ:
+      case BLKIF_OP.WRITE:
+        this.direct(request, message);
+        return;
+      case BLKIF_OP.FLUSH_DISKCACHE:
+        if (this.setup.flush) this.direct(request, message);
+        else this.refuse(request, BLKIF_RSP.EOPNOTSUPP, 'flush is not offered');
+        return;
+      case BLKIF_OP.WRITE_BARRIER:
+        if (this.setup.barrier) this.direct(request, message);
+        else this.refuse(request, BLKIF_RSP.EOPNOTSUPP, 'barrier is not offered');
+        return;
+      case BLKIF_OP.INDIRECT:
+        if (this.setup.indirectMax > 0) this.indirect(request, message);
+        else this.refuse(request, BLKIF_RSP.EOPNOTSUPP, 'indirect is not offered');
+        return;
+      case BLKIF_OP.DISCARD:
+        this.discard(request, message);
+        return;
+      default:
+        this.refuse(request, BLKIF_RSP.EOPNOTSUPP, 'unknown operation');
+    }
+  }
+
+  private direct(request: BackRequest, message: BlockRequest): void {
+    const fault = segmentCountFault(message, message.operation, this.setup.indirectMax);
+    if (fault !== '') {
+      this.refuse(request, BLKIF_RSP.ERROR, fault);
+      return;
+    }
+    const count = message.nrSegments;
+    request.segments = count;
+    for (let i = 0; i < count; i++) {
+      request.grefs[i] = message.grefs[i]!;
+      request.firstSect[i] = message.firstSect[i]!;
+      request.lastSect[i] = message.lastSect[i]!;
+    }
+    this.check(request);
+  }
+
+  private indirect(request: BackRequest, message: BlockRequest): void {
+    const operation = message.indirectOp;
+    request.operation = operation;
+    this.setup.counters.indirect++;
+    if (operation !== BLKIF_OP.READ && operation !== BLKIF_OP.WRITE) {
+      this.refuse(request, BLKIF_RSP.ERROR, 'bad inner operation');
+      return;
+    }
+    const fault = segmentCountFault(message, operation, this.setup.indirectMax);
+    if (fault !== '') {
+      this.refuse(request, BLKIF_RSP.ERROR, fault);
+      return;
+    }
+    request.ensure(INDIRECT_MAX);
+    request.segments = message.nrSegments;
+    // 256 segments fit into one page of 512.
+    request.indirectGref = message.indirectGrefs[0]!;
+    request.indirectParsed = false;
+    this.start(request);
+  }
+
+  /** Maps the page of segments for as long as it takes to copy them. */
+  private mapIndirect(request: BackRequest): void {
+    request.grefs[0] = request.indirectGref;
+    const result = this.setup.mappings.map(request, request.grefs, 1, true, this.time, this.resumeIndirect);
+    if (result !== RETRYING) this.indirectMapped(request, result);
+  }
+
+  private indirectMapped(request: BackRequest, result: number): void {
+    const { mappings, memory, page } = this.setup;
+    if (result === REFUSED) {
+      this.refuse(request, BLKIF_RSP.ERROR, 'the page of segments cannot be mapped');
+      return;
+    }
+    memory.locate(request.vfns[0]!, false, page);
+    readIndirectSegments(page, request.segments, request);
+    mappings.releasePersistent(request, 1);
+    mappings.unmapNow(request);
+    request.indirectParsed = true;
+    this.check(request);
+  }
+
+  private check(request: BackRequest): void {
+    const { disk } = this.setup;
+    const fault = transferFault(request, disk, this.setup.readonly);
+    if (fault !== '') {
+      this.refuse(request, BLKIF_RSP.ERROR, fault);
+      return;
+    }
+    this.start(request);
+  }
+
+  private discard(request: BackRequest, message: BlockRequest): void {
+    const { disk } = this.setup;
+    request.segments = 0;
+    request.sectors = message.nrSectors;
+    if (!this.setup.discard || !disk.discards) {
+      this.refuse(request, BLKIF_RSP.EOPNOTSUPP, 'discard is not offered');
+      return;
+    }
+    const fault = discardFault(request, disk, this.setup.readonly);
+    if (fault !== '') {
+      this.refuse(request, BLKIF_RSP.ERROR, fault);
+      return;
+    }
+    request.secure = disk.secureDiscards && (message.flag & BLKIF_DISCARD_SECURE) !== 0;
+    this.accepted(request);
+    if (request.sectors === 0) {
+      this.finish(request);
+      return;
+    }
+    request.stage = STAGE.DISCARD;
+    this.advance(request);
+  }
+
+  /** Begins a checked request, or parks it: a barrier waits until it is alone, every request until there are pages for it. */
+  private start(request: BackRequest): void {
+    if (!this.mayStart(request)) {
+      this.parked = request;
+      return;
+    }
+    this.begin(request);
+  }
+
+  private mayStart(request: BackRequest): boolean {
+    if (request.operation === BLKIF_OP.WRITE_BARRIER && this.inFlight > 1) return false;
+    if (request.segments === 0) return true;
+    if (this.setup.mappings.pool.has(request.segments)) return true;
+    // With nothing else under way no page will come back: the request is begun and refused.
+    return this.inFlight === 1;
+  }
+
+  private begin(request: BackRequest): void {
+    if (request.segments > 0 && !this.setup.mappings.pool.has(request.segments)) {
+      this.refuse(request, BLKIF_RSP.ERROR, 'no addresses to map at');
+      return;
+    }
+    if (!request.indirectParsed) {
+      this.mapIndirect(request);
+      return;
+    }
+    if (request.operation === BLKIF_OP.WRITE_BARRIER) this.fenced = true;
+    if (request.segments === 0) {
+      this.dataMapped(request, MAPPED);
+      return;
+    }
+    this.cost += request.segments;
+    const readonly = request.operation !== BLKIF_OP.READ;
+    const result = this.setup.mappings.map(request, request.grefs, request.segments, readonly, this.time, this.resumeData);
+    if (result !== RETRYING) this.dataMapped(request, result);
+  }
+
+  /** Tries a parked request again. @returns whether the ring may go on. */
+  private unpark(): boolean {
+    const request = this.parked!;
+    if (!this.mayStart(request)) return false;
+    this.parked = undefined;
+    this.begin(request);
+    return this.parked === undefined && !this.fenced;
+  }
+
+  private dataMapped(request: BackRequest, result: number): void {
+    if (result === REFUSED) {
+      this.refuse(request, BLKIF_RSP.ERROR, 'a page cannot be mapped');
+      return;
+    }
+    this.accepted(request);
+    const flushes = request.operation === BLKIF_OP.FLUSH_DISKCACHE || request.operation === BLKIF_OP.WRITE_BARRIER;
+    request.stage = flushes ? STAGE.PREFLUSH : STAGE.DATA;
+    this.advance(request);
+  }
+
+  /** Counts a good request and tells of it. */
+  private accepted(request: BackRequest): void {
+    const { counters, bus, frontend, device, index } = this.setup;
+    const { operation, segments, sectors, sector } = request;
+    const bytes = sectors * SECTOR;
+    counters.segments += segments;
+    if (operation === BLKIF_OP.READ) {
+      counters.reads++;
+      counters.bytesRead += bytes;
+    } else if (operation === BLKIF_OP.DISCARD) {
+      counters.discards++;
+      counters.bytesDiscarded += bytes;
+    } else {
+      counters.bytesWritten += bytes;
+      if (operation === BLKIF_OP.WRITE) counters.writes++;
+      else if (operation === BLKIF_OP.FLUSH_DISKCACHE) counters.flushes++;
+      else counters.barriers++;
+    }
+    if (bus.observed('blkback:requested')) {
+      const { idLo, idHi } = request;
+      bus.emit('blkback:requested', { frontend, device, queue: index, idLo, idHi, operation, sector, sectors, segments });
+    }
+  }
+
+  /** Carries the request out, stage by stage, until it is done or a disk answers later. */
+  private advance(request: BackRequest): void {
+    const { disk, io, counters } = this.setup;
+    while (request.error === 0) {
+      const stage = request.stage;
+      if (stage === STAGE.DONE) break;
+      let answer = 0;
+      if (stage === STAGE.PREFLUSH) {
+        request.stage = STAGE.DATA;
+        answer = disk.flush(request);
+      } else if (stage === STAGE.DATA) {
+        const barrier = request.operation === BLKIF_OP.WRITE_BARRIER;
+        request.stage = barrier && !disk.fua && request.segments > 0 ? STAGE.POSTFLUSH : STAGE.DONE;
+        if (request.segments > 0) {
+          io.transfer(request, disk, request.operation !== BLKIF_OP.READ, barrier && disk.fua, counters);
+          if (request.waiting > 0) return;
+        }
+      } else if (stage === STAGE.POSTFLUSH) {
+        request.stage = STAGE.DONE;
+        answer = disk.flush(request);
+      } else {
+        request.stage = STAGE.DONE;
+        answer = disk.discard(request.sector * SECTOR, request.sectors * SECTOR, request.secure, request);
+      }
+      if (answer === LATER) {
+        request.waiting++;
+        return;
+      }
+      if (answer < 0) request.error = answer;
+    }
+    this.finish(request);
+  }
+
+  diskDone(request: BackRequest): void {
+    this.advance(request);
+  }
+
+  /** The disk is done with the request: its status is known, its pages go. */
+  private finish(request: BackRequest): void {
+    const error = request.error;
+    if (error !== 0) {
+      if (error === -DISK_ERRNO.EOPNOTSUPP && request.operation !== BLKIF_OP.READ && request.operation !== BLKIF_OP.WRITE) {
+        request.status = BLKIF_RSP.EOPNOTSUPP;
+        if (request.operation === BLKIF_OP.FLUSH_DISKCACHE) this.setup.unsupported(false);
+        else if (request.operation === BLKIF_OP.WRITE_BARRIER) this.setup.unsupported(true);
+      } else request.status = BLKIF_RSP.ERROR;
+      request.reason = `the disk answered ${error}`;
+    }
+    this.release(request);
+  }
+
+  private refuse(request: BackRequest, status: number, reason: string): void {
+    request.status = status;
+    request.reason = reason;
+    this.release(request);
+  }
+
+  /** Gives up the request's pages; the answer follows when they are unmapped, never before. */
+  private release(request: BackRequest): void {
+    const { mappings } = this.setup;
+    if (request.segments > 0) mappings.releasePersistent(request, request.segments);
+    if (request.mapped.count === 0) this.answer(request);
+    else mappings.unmap(request);
+  }
+
+  unmapDone(request: BackRequest, result: number): void {
+    this.setup.mappings.reclaim(request.mapped, result);
+    this.answer(request);
+  }
+
+  /** Writes the answer, or leaves that to the next turn, which publishes it. */
+  private answer(request: BackRequest): void {
+    if (this.inTurn) {
+      this.respond(request);
+      return;
+    }
+    request.next = undefined;
+    if (this.finishedLast === undefined) this.finished = request;
+    else this.finishedLast.next = request;
+    this.finishedLast = request;
+    this.setup.ready(this);
+  }
+
+  private answerFinished(): void {
+    while (this.finished !== undefined) {
+      const request = this.finished;
+      this.finished = request.next;
+      if (this.finished === undefined) this.finishedLast = undefined;
+      this.respond(request);
+    }
+    if (this.stopped && this.parked !== undefined) {
+      const request = this.parked;
+      this.parked = undefined;
+      this.refuse(request, BLKIF_RSP.ERROR, 'the connection ends');
+    }
+  }
+
+  private respond(request: BackRequest): void {
+    const { counters, bus, frontend, device, index } = this.setup;
+    const { idLo, idHi, operation, status, reason } = request;
+    this.ring.putResponse(idLo, idHi, operation, status);
+    if (status === BLKIF_RSP.ERROR) counters.errors++;
+    else if (status === BLKIF_RSP.EOPNOTSUPP) counters.unsupported++;
+    if (operation === BLKIF_OP.WRITE_BARRIER) this.fenced = false;
+    this.inFlight--;
+    request.next = this.free;
+    this.free = request;
+    if (bus.observed('blkback:completed')) {
+      bus.emit('blkback:completed', { frontend, device, queue: index, idLo, idHi, operation, status, reason });
+    }
+  }
+
+  private acquire(): BackRequest {
+    const request = this.free ?? new BackRequest(this);
+    this.free = request.next;
+    request.next = undefined;
+    request.status = BLKIF_RSP.OKAY;
+    request.reason = '';
+    request.error = 0;
+    request.waiting = 0;
+    request.segments = 0;
+    request.sectors = 0;
+    request.indirectParsed = true;
+    this.inFlight++;
+    return request;
+  }
+}

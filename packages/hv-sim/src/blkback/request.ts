@@ -1,0 +1,94 @@
+import { invariant } from '@paravirt/event-bus/contract';
+import type { UnmapBatch, UnmapOp } from '@paravirt/gnttab';
+import { BLKIF_MAX_SEGMENTS_PER_REQUEST } from '@paravirt/xen-abi';
+import type { DiskWaiter } from '../disks/disk.ts';
+
+/** Who is told when a request may go on. */
+export interface RequestOwner {
+  /** The last disk call of the stage that answered `LATER` is over. */
+  diskDone(request: BackRequest): void;
+  /** The request's pages are unmapped. */
+  unmapDone(request: BackRequest, result: number): void;
+}
+
+/** Where a request under way stands. */
+export const STAGE = {
+  /** Flush before the data: flush and barrier. */
+  PREFLUSH: 0,
+  DATA: 1,
+  /** Flush behind the data of a barrier, where the disk does not write through. */
+  POSTFLUSH: 2,
+  DISCARD: 3,
+  DONE: 4,
+} as const;
+
+/**
+ * A request that was taken from a ring: what it said, copied once, and what it holds. Made once and used again; the arrays for 256
+ * segments come with the first indirect request.
+ */
+export class BackRequest implements DiskWaiter {
+  readonly owner: RequestOwner;
+  idLo = 0;
+  idHi = 0;
+  /** BLKIF_OP_*, of an indirect request the inner one. */
+  operation = 0;
+  sector = 0;
+  /** Of all segments, or of the discard. */
+  sectors = 0;
+  segments = 0;
+  secure = false;
+  /** The page that names the segments, and whether they were copied from it; a direct request has nothing to copy. */
+  indirectGref = 0;
+  indirectParsed = true;
+  stage: number = STAGE.DATA;
+  /** Disk calls of this stage that were not answered. */
+  waiting = 0;
+  /** First error of the disk, 0 or a negative errno. */
+  error = 0;
+  /** BLKIF_RSP_*, and why it is not OKAY. */
+  status = 0;
+  reason = '';
+  /** Segment arrays, `capacity` long. */
+  grefs: Uint32Array = new Uint32Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
+  firstSect: Uint8Array = new Uint8Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
+  lastSect: Uint8Array = new Uint8Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
+  /** Virtual frame of each segment. */
+  vfns: Float64Array = new Float64Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
+  /** Entry among the persistent grants, or -1. */
+  persistent: Int32Array = new Int32Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
+  capacity: number = BLKIF_MAX_SEGMENTS_PER_REQUEST;
+  /** What this request mapped for itself. */
+  readonly mapped: UnmapBatch & { readonly ops: UnmapOp[] };
+  /** Next of a list: free, finished or parked. */
+  next: BackRequest | undefined = undefined;
+
+  constructor(owner: RequestOwner) {
+    this.owner = owner;
+    this.mapped = { ops: [], count: 0, done: (result) => owner.unmapDone(this, result) };
+    this.growOps(BLKIF_MAX_SEGMENTS_PER_REQUEST);
+  }
+
+  /** Makes room for `segments`. */
+  ensure(segments: number): void {
+    if (segments <= this.capacity) return;
+    this.capacity = segments;
+    this.grefs = new Uint32Array(segments);
+    this.firstSect = new Uint8Array(segments);
+    this.lastSect = new Uint8Array(segments);
+    this.vfns = new Float64Array(segments);
+    this.persistent = new Int32Array(segments);
+    this.growOps(segments);
+  }
+
+  /** One disk call of this request, which had answered `LATER`, is over. */
+  done(status: number): void {
+    invariant(this.waiting > 0, () => 'a disk told its waiter more often than it answered later');
+    if (status < 0 && this.error === 0) this.error = status;
+    this.waiting--;
+    if (this.waiting === 0) this.owner.diskDone(this);
+  }
+
+  private growOps(count: number): void {
+    while (this.mapped.ops.length < count) this.mapped.ops.push({ vfn: 0, handle: 0, status: 0 });
+  }
+}
