@@ -1,6 +1,13 @@
-import { type BlockRequest, type BlockResponse, readRequestWords, writeRequestWords } from './blkif.ts';
+import {
+  type BlockRequest,
+  type BlockResponse,
+  readRequestWords,
+  readResponseWords,
+  writeRequestWords,
+  writeResponseWords,
+} from './blkif.ts';
 import { XenAbiError } from './errors.ts';
-import { type Abi, checkAbi, type MemoryPage, PAGE_BYTES } from './memory.ts';
+import { type Abi, checkAbi, type MemoryPage, type MemoryViews, PAGE_BYTES } from './memory.ts';
 
 /** Bytes before the first slot: four indices and padding. */
 export const RING_HEADER_BYTES = 64;
@@ -30,6 +37,7 @@ export function ringGeometry(abi: Abi, pages: number): RingGeometry {
   return { entries: 1 << (31 - Math.clz32(fits)), slotBytes, responseBytes: abi === 'x86_32' ? 12 : 16 };
 }
 
+const PAGE_SHIFT = 12;
 /** Words of the longest slot. */
 const SLOT_WORDS_MAX = 28;
 
@@ -48,12 +56,14 @@ export class SharedRing {
   private readonly mask: number;
   private readonly slotWords: number;
   private readonly idWord: number;
-  private readonly first: MemoryPage;
-  /** By slot: the page it starts in, its first word in that page's views, and how many of its words lie in that page. */
-  private readonly slotPage: readonly MemoryPage[];
-  private readonly slotNext: readonly MemoryPage[];
-  private readonly slotSplit: Uint8Array;
-  private readonly slotStart: Uint16Array;
+  /** The views of the first page, and the header's first word in them. */
+  private readonly views: MemoryViews;
+  private readonly header: number;
+  /**
+   * By slot: its first word in `views`, or -1 where it lies across two pages or in a page of other views. Such a slot goes
+   * through `scratch`.
+   */
+  private readonly slotAt: Int32Array;
   private readonly scratch: Uint32Array = new Uint32Array(SLOT_WORDS_MAX);
 
   /** @throws {XenAbiError} `bad-abi`, `bad-pages` (count, alignment, or a page that lies outside its views). */
@@ -77,53 +87,47 @@ export class SharedRing {
     this.mask = geometry.entries - 1;
     this.slotWords = geometry.slotBytes >>> 2;
     this.idWord = abi === 'x86_32' ? 1 : 2;
-    this.first = pages[0]!;
-    const slotPage: MemoryPage[] = [];
-    const slotNext: MemoryPage[] = [];
-    this.slotSplit = new Uint8Array(geometry.entries);
-    this.slotStart = new Uint16Array(geometry.entries);
+    this.views = pages[0]!.views;
+    this.header = pages[0]!.offset >>> 2;
+    this.slotAt = new Int32Array(geometry.entries);
     for (let slot = 0; slot < geometry.entries; slot++) {
       const start = RING_HEADER_BYTES + slot * geometry.slotBytes;
-      const page = Math.floor(start / PAGE_BYTES);
-      const words = (PAGE_BYTES - (start % PAGE_BYTES)) >>> 2;
-      slotPage.push(pages[page]!);
-      slotNext.push(pages[words < this.slotWords ? page + 1 : page]!);
-      this.slotSplit[slot] = Math.min(words, this.slotWords);
-      this.slotStart[slot] = (start % PAGE_BYTES) >>> 2;
+      const within = start % PAGE_BYTES;
+      const page = pages[(start - within) / PAGE_BYTES]!;
+      const whole = within + geometry.slotBytes <= PAGE_BYTES && page.views === this.views;
+      this.slotAt[slot] = whole ? (page.offset + within) >>> 2 : -1;
     }
-    this.slotPage = slotPage;
-    this.slotNext = slotNext;
   }
 
   get reqProd(): number {
-    return this.first.views.u32[this.first.offset >>> 2]!;
+    return this.views.u32[this.header]!;
   }
   set reqProd(index: number) {
-    this.first.views.u32[this.first.offset >>> 2] = index;
+    this.views.u32[this.header] = index;
   }
   get reqEvent(): number {
-    return this.first.views.u32[(this.first.offset >>> 2) + 1]!;
+    return this.views.u32[this.header + 1]!;
   }
   set reqEvent(index: number) {
-    this.first.views.u32[(this.first.offset >>> 2) + 1] = index;
+    this.views.u32[this.header + 1] = index;
   }
   get rspProd(): number {
-    return this.first.views.u32[(this.first.offset >>> 2) + 2]!;
+    return this.views.u32[this.header + 2]!;
   }
   set rspProd(index: number) {
-    this.first.views.u32[(this.first.offset >>> 2) + 2] = index;
+    this.views.u32[this.header + 2] = index;
   }
   get rspEvent(): number {
-    return this.first.views.u32[(this.first.offset >>> 2) + 3]!;
+    return this.views.u32[this.header + 3]!;
   }
   set rspEvent(index: number) {
-    this.first.views.u32[(this.first.offset >>> 2) + 3] = index;
+    this.views.u32[this.header + 3] = index;
   }
 
   /** Producers become 0, events 1, the header's other bytes 0; slots are not touched. @see SHARED_RING_INIT */
   init(): void {
-    const at = this.first.offset >>> 2;
-    const u32 = this.first.views.u32;
+    const at = this.header;
+    const u32 = this.views.u32;
     u32.fill(0, at, at + (RING_HEADER_BYTES >>> 2));
     u32[at + 1] = 1;
     u32[at + 3] = 1;
@@ -142,11 +146,10 @@ export class SharedRing {
   /** Reads the slot of `index` as a request, each word once. Allocates nothing, never throws. */
   readRequest(index: number, out: BlockRequest): void {
     const slot = index & this.mask;
-    const page = this.slotPage[slot]!;
-    const at = (page.offset >>> 2) + this.slotStart[slot]!;
-    if (this.slotSplit[slot] === this.slotWords) readRequestWords(page.views.u32, at, this.idWord, out);
+    const at = this.slotAt[slot]!;
+    if (at >= 0) readRequestWords(this.views.u32, at, this.idWord, out);
     else {
-      this.gather(slot, page, at);
+      this.gather(slot);
       readRequestWords(this.scratch, 0, this.idWord, out);
     }
   }
@@ -154,81 +157,63 @@ export class SharedRing {
   /** Clears the slot of `index` and writes the request's fields. Allocates nothing. */
   writeRequest(index: number, request: BlockRequest): void {
     const slot = index & this.mask;
-    const page = this.slotPage[slot]!;
-    const at = (page.offset >>> 2) + this.slotStart[slot]!;
-    if (this.slotSplit[slot] === this.slotWords) writeRequestWords(page.views.u32, at, this.slotWords, this.idWord, request);
+    const at = this.slotAt[slot]!;
+    if (at >= 0) writeRequestWords(this.views.u32, at, this.slotWords, this.idWord, request);
     else {
       writeRequestWords(this.scratch, 0, this.slotWords, this.idWord, request);
-      this.scatter(slot, page, at);
+      this.scatter(slot);
     }
   }
 
   /** Reads the slot of `index` as a response. Allocates nothing, never throws. */
   readResponse(index: number, out: BlockResponse): void {
     const slot = index & this.mask;
-    const page = this.slotPage[slot]!;
-    const at = (page.offset >>> 2) + this.slotStart[slot]!;
-    let u32 = page.views.u32;
-    let word = at;
-    if (this.slotSplit[slot]! < 3) {
-      this.gather(slot, page, at);
-      u32 = this.scratch;
-      word = 0;
+    const at = this.slotAt[slot]!;
+    if (at >= 0) readResponseWords(this.views.u32, at, out);
+    else {
+      this.gather(slot);
+      readResponseWords(this.scratch, 0, out);
     }
-    out.idLo = u32[word]!;
-    out.idHi = u32[word + 1]!;
-    const tail = u32[word + 2]!;
-    out.operation = tail & 0xff;
-    out.status = (tail | 0) >> 16;
   }
 
   /** Writes a response; every other byte of the slot keeps its value. Allocates nothing. */
   writeResponse(index: number, idLo: number, idHi: number, operation: number, status: number): void {
     const slot = index & this.mask;
-    const page = this.slotPage[slot]!;
-    const at = (page.offset >>> 2) + this.slotStart[slot]!;
-    const straddles = this.slotSplit[slot]! < 3;
-    let u32 = page.views.u32;
-    let word = at;
-    if (straddles) {
-      this.gather(slot, page, at);
-      u32 = this.scratch;
-      word = 0;
+    const at = this.slotAt[slot]!;
+    if (at >= 0) writeResponseWords(this.views.u32, at, idLo, idHi, operation, status);
+    else {
+      this.gather(slot);
+      writeResponseWords(this.scratch, 0, idLo, idHi, operation, status);
+      this.scatter(slot);
     }
-    u32[word] = idLo;
-    u32[word + 1] = idHi;
-    u32[word + 2] = (u32[word + 2]! & 0xff00) | (operation & 0xff) | (status << 16);
-    if (straddles) this.scatter(slot, page, at);
   }
 
   /** Copies the bytes of the slot of `index`, `slotBytes` of them, into `out`; for dumps. */
   copySlot(index: number, out: Uint8Array): void {
-    const slot = index & this.mask;
-    const page = this.slotPage[slot]!;
-    const start = page.offset + this.slotStart[slot]! * 4;
-    const head = this.slotSplit[slot]! * 4;
-    out.set(page.views.u8.subarray(start, start + head), 0);
-    const next = this.slotNext[slot]!;
-    if (head < this.slotBytes) out.set(next.views.u8.subarray(next.offset, next.offset + this.slotBytes - head), head);
+    const start = this.slotOffset(index);
+    for (let i = 0; i < this.slotBytes; i++) {
+      const page = this.pages[Math.floor((start + i) / PAGE_BYTES)]!;
+      out[i] = page.views.u8[page.offset + ((start + i) % PAGE_BYTES)]!;
+    }
   }
 
-  private gather(slot: number, page: MemoryPage, at: number): void {
-    const split = this.slotSplit[slot]!;
-    const head = page.views.u32;
-    const next = this.slotNext[slot]!;
-    const tail = next.views.u32;
-    const tailAt = (next.offset >>> 2) - split;
-    for (let i = 0; i < split; i++) this.scratch[i] = head[at + i]!;
-    for (let i = split; i < this.slotWords; i++) this.scratch[i] = tail[tailAt + i]!;
+  /** Copies a slot, word by word and page by page, into `scratch`. */
+  private gather(slot: number): void {
+    const start = this.slotOffset(slot);
+    for (let i = 0; i < this.slotWords; i++) {
+      const byte = start + i * 4;
+      const page = this.pages[byte >>> PAGE_SHIFT]!;
+      this.scratch[i] = page.views.u32[(page.offset + (byte & (PAGE_BYTES - 1))) >>> 2]!;
+    }
   }
 
-  private scatter(slot: number, page: MemoryPage, at: number): void {
-    const split = this.slotSplit[slot]!;
-    const head = page.views.u32;
-    const next = this.slotNext[slot]!;
-    const tail = next.views.u32;
-    const tailAt = (next.offset >>> 2) - split;
-    for (let i = 0; i < split; i++) head[at + i] = this.scratch[i]!;
-    for (let i = split; i < this.slotWords; i++) tail[tailAt + i] = this.scratch[i]!;
+  /** Copies `scratch` into a slot. */
+  private scatter(slot: number): void {
+    const start = this.slotOffset(slot);
+    for (let i = 0; i < this.slotWords; i++) {
+      const byte = start + i * 4;
+      const page = this.pages[byte >>> PAGE_SHIFT]!;
+      page.views.u32[(page.offset + (byte & (PAGE_BYTES - 1))) >>> 2] = this.scratch[i]!;
+    }
   }
 }
