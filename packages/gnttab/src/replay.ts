@@ -1,1 +1,2 @@
-export {};
+export { type ReplayFault, ReplayError } from './replay-error.ts';
+export { type Recording, type ReplayNeeds, type ReplayResult, replay, subsystems } from './replayer.ts';
