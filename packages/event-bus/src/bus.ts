@@ -6,12 +6,15 @@ import type { Bus, BusFault, BusOptions } from './types.ts';
 /** How many faults are kept for a first listener of `errors`, before the oldest go. */
 const FAULTS_KEPT = 64;
 
-/** One type of fact: its stream, and whether anyone listens. */
+/**
+ * One type of fact: its stream, and a relay for each listener. One subject for all would do for delivery, but tell of one error
+ * only where several listeners throw out of the guarded observable's reach. The array is replaced, never changed: a delivery
+ * goes to those who listened when it began.
+ */
 interface Topic {
   readonly type: string;
-  readonly subject: Subject<unknown>;
   readonly facts: Observable<unknown>;
-  listeners: number;
+  relays: readonly Subject<unknown>[];
 }
 
 class FactBus {
@@ -53,7 +56,7 @@ class FactBus {
   observed(type: string): boolean {
     if (this.#listening === 0) return false;
     const topic = this.#topics.get(type);
-    return topic !== undefined && topic.listeners > 0;
+    return topic !== undefined && topic.relays.length > 0;
   }
 
   on(type: string): Observable<unknown> {
@@ -63,7 +66,7 @@ class FactBus {
   emit(type: string, data: unknown): void {
     if (this.#listening === 0) return;
     const topic = this.#topics.get(type);
-    if (topic === undefined || topic.listeners === 0) return;
+    if (topic === undefined || topic.relays.length === 0) return;
     if (this.#delivering !== undefined) {
       invariant(
         (this.#queue.length - this.#head) / 2 < this.#queuedMax,
@@ -102,7 +105,7 @@ class FactBus {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const topic of this.#topics.values()) topic.subject.complete();
+    for (const topic of this.#topics.values()) for (const relay of topic.relays) relay.complete();
     this.#faults.complete();
     this.#queue.length = 0;
     this.#head = 0;
@@ -118,22 +121,25 @@ class FactBus {
   }
 
   #newTopic(type: string): Topic {
-    const subject = new Subject<unknown>();
-    if (this.#closed) subject.complete();
     const facts = new GuardedObservable<unknown>(
       (error) => this.#report(type, error),
       (subscriber) => {
-        const subscription = subject.subscribe(subscriber);
-        topic.listeners += 1;
+        const relay = new Subject<unknown>();
+        relay.subscribe(subscriber);
+        if (this.#closed) {
+          relay.complete();
+          return undefined;
+        }
+        topic.relays = [...topic.relays, relay];
         this.#listening += 1;
         return () => {
-          topic.listeners -= 1;
+          topic.relays = topic.relays.filter((other) => other !== relay);
           this.#listening -= 1;
-          subscription.unsubscribe();
+          relay.unsubscribe();
         };
       },
     );
-    const topic: Topic = { type, subject, facts, listeners: 0 };
+    const topic: Topic = { type, facts, relays: [] };
     return topic;
   }
 
@@ -144,15 +150,18 @@ class FactBus {
     config.useDeprecatedSynchronousErrorHandling = true;
     this.#delivering = topic;
     this.#data = data;
-    try {
-      topic.subject.next(data);
-    } catch (error) {
-      this.#report(topic.type, error);
-    } finally {
-      config.useDeprecatedSynchronousErrorHandling = mode;
-      this.#delivering = undefined;
-      this.#data = undefined;
+    const { relays } = topic;
+    for (let i = 0; i < relays.length; i += 1) {
+      try {
+        // A relay whose listener left meanwhile is closed, and says nothing.
+        if (!relays[i]!.closed) relays[i]!.next(data);
+      } catch (error) {
+        this.#report(topic.type, error);
+      }
     }
+    config.useDeprecatedSynchronousErrorHandling = mode;
+    this.#delivering = undefined;
+    this.#data = undefined;
   }
 
   #report(type: string, error: unknown): void {

@@ -1,11 +1,15 @@
 import type { Observable } from 'rxjs';
 import type { DomId, InvariantError, Port } from './contract.ts';
 
+declare const facts: unique symbol;
+
 /**
  * A typed bus of facts in the past tense. `out` lets a composer's wide bus serve a narrow package and refuses a foreign bus.
  * Facts are delivered first in first out, also those emitted from inside a handler.
  */
 export interface EventBus<out Events extends object> {
+  /** For the compiler alone: it tells buses of other facts apart also where the interface is extended. Never there. */
+  readonly [facts]?: Events;
   /** Delivers `data` to everyone who listens to `type` now. A subscriber that throws stops neither the others nor the emitter. */
   emit<T extends keyof Events & string>(type: T, data: Events[T]): void;
   /** The facts of one type, from subscription on. The same observable every time. */
