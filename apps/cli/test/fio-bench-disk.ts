@@ -29,7 +29,11 @@ export class TestClock implements IoClock {
 }
 
 /** A disk in memory that serves one request after the other, each taking its time on the clock. */
-export function testDisk(sizeBytes: number, clock: TestClock, corrupt?: (bytes: Uint8Array) => void): IoTarget & { counts: Record<string, number> } {
+export function testDisk(
+  sizeBytes: number,
+  clock: TestClock,
+  corrupt?: (bytes: Uint8Array) => void,
+): IoTarget & { counts: Record<string, number> } {
   const bytes = new Uint8Array(sizeBytes);
   const counts: Record<string, number> = { read: 0, write: 0, trim: 0, sync: 0 };
   let busyUntil = 0;
