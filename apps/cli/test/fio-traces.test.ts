@@ -14,7 +14,10 @@ const text = (content: string): Uint8Array => new TextEncoder().encode(content);
 
 describe('traces', () => {
   it('of fio, versions 2 and 3, are the same 27 reads, 21 writes and 4 syncs', () => {
-    const [two, three] = ['mixed-xvda.v2.iolog', 'mixed-xvda.v3.iolog'].map((name) => parseTrace(bytesOf(name))) as [readonly Step[], readonly Step[]];
+    const [two, three] = ['mixed-xvda.v2.iolog', 'mixed-xvda.v3.iolog'].map((name) => parseTrace(bytesOf(name))) as [
+      readonly Step[],
+      readonly Step[],
+    ];
     expect(counts(two)).toEqual({ read: 27, write: 21, sync: 4 });
     const shape = (steps: readonly Step[]): unknown => steps.map(({ kind, offset, bytes }) => [kind, offset, bytes]);
     expect(shape(three)).toEqual(shape(two));
@@ -32,7 +35,10 @@ describe('traces', () => {
   });
 
   it.each([
-    ['msr', 'Timestamp,Hostname,DiskNumber,Type,Offset,Size,ResponseTime\n128166372003061629,usr,0,Read,7014609920,24576,41286\n128166372016382155,usr,0,Write,2517110784,4096,54108\n'],
+    [
+      'msr',
+      'Timestamp,Hostname,DiskNumber,Type,Offset,Size,ResponseTime\n128166372003061629,usr,0,Read,7014609920,24576,41286\n128166372016382155,usr,0,Write,2517110784,4096,54108\n',
+    ],
     ['alibaba', '419,W,8792731648,16384,1577808144360767\n725,R,59110326272,4096,1577808144361867\n'],
     ['tencent', '1538323200,12910952,128,0,1063\n1538323201,6160447,8,1,1071\n'],
     ['spc', '0,303567,3584,w,0.000000\n1,1209856,15872,R,0.026214\n'],

@@ -114,7 +114,10 @@ function isRead(format: string, text: string | undefined, read: readonly string[
 }
 
 const rows: Readonly<
-  Record<'msr' | 'alibaba' | 'tencent' | 'spc', { readonly columns: number; readonly time: number; readonly unitNs: number; readonly row: Row }>
+  Record<
+    'msr' | 'alibaba' | 'tencent' | 'spc',
+    { readonly columns: number; readonly time: number; readonly unitNs: number; readonly row: Row }
+  >
 > = {
   /** Timestamp (100 ns ticks), Hostname, DiskNumber, Type, Offset, Size, ResponseTime. */
   msr: {
