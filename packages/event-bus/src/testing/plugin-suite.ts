@@ -70,6 +70,7 @@ export function pluginSuite<Deps extends object, Api>(
         let attached: Attached<Api> | undefined;
         try {
           attached = plugin.attach(trial.deps);
+          trial.disarm();
         } catch (error) {
           if (!trial.failed()) throw error;
           same(JSON.stringify(held()), before, `held after call ${failing} (${trial.failed()}) failed`);
@@ -90,17 +91,19 @@ function failingDeps<Deps extends object>(
   plugin: Plugin<Deps, unknown>,
   deps: Deps,
   failing: number,
-): { deps: Deps; failed(): string | undefined; calls(): number } {
+): { deps: Deps; failed(): string | undefined; calls(): number; disarm(): void } {
   let calls = 0;
   let failed: string | undefined;
+  let armed = true;
   const watched = <T extends object>(dep: string, target: T): T =>
     new Proxy(target, {
       get(real, key) {
         const value: unknown = Reflect.get(real, key, real);
         if (typeof value !== 'function') return value;
         return (...args: unknown[]): unknown => {
-          calls += 1;
-          if (calls === failing) {
+          if (armed) calls += 1;
+          if (armed && calls === failing) {
+            armed = false;
             failed = `${dep}.${String(key)}`;
             throw new Error(`${failed} fails`);
           }
@@ -112,5 +115,8 @@ function failingDeps<Deps extends object>(
     const value = deps[dep];
     return [dep, typeof value === 'object' && value !== null ? watched(dep, value) : value];
   });
-  return { deps: Object.fromEntries(copies) as Deps, failed: () => failed, calls: () => calls };
+  const disarm = (): void => {
+    armed = false;
+  };
+  return { deps: Object.fromEntries(copies) as Deps, failed: () => failed, calls: () => calls, disarm };
 }
