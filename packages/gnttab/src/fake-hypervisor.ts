@@ -18,8 +18,8 @@ export interface FakeHypervisorOptions {
 
 interface Mapping {
   readonly granter: FakeDomain;
-  readonly mapper: FakeDomain;
   readonly ref: number;
+  readonly gfn: number;
   readonly vfn: number;
   readonly hostMap: boolean;
   readonly readonly: boolean;
@@ -125,7 +125,7 @@ export class FakeDomain {
   /** The bytes behind a virtual frame that a grant is mapped at; undefined when none is. */
   mappedPage(vfn: number): MemoryFrame | undefined {
     const mapping = this.mappedAt.get(vfn);
-    return mapping && mapping.granter.page(mapping.granter.frameOf(mapping.ref));
+    return mapping?.granter.page(mapping.gfn);
   }
 
   /** Scribbles on the in-use bits of an entry, as a peer's mappings would. */
@@ -196,10 +196,11 @@ export class FakeDomain {
     const status = granter.mayUse(op.ref, this.domid, !readonly);
     if (status !== GNTST.okay) return status;
     if (hostMap && this.mappedAt.has(op.vfn)) return GNTST.bad_virt_addr;
-    const mapping: Mapping = { granter, mapper: this, ref: op.ref, vfn: op.vfn, hostMap, readonly };
+    const gfn = granter.frameOf(op.ref);
+    const mapping: Mapping = { granter, ref: op.ref, gfn, vfn: op.vfn, hostMap, readonly };
     granter.pin(op.ref, !readonly);
     op.handle = this.nextHandle++;
-    op.mfn = granter.domid * 0x10_0000 + granter.frameOf(op.ref);
+    op.mfn = granter.domid * 0x10_0000 + gfn;
     this.mappings.set(op.handle, mapping);
     if (hostMap) this.mappedAt.set(op.vfn, mapping);
     return GNTST.okay;

@@ -120,12 +120,9 @@ export class ListModel {
     return all;
   }
 
+  /** Whether `lastFree` does not name the end of the list, so that new frames would be attached in the wrong place. */
   private endIsLost(): boolean {
-    return this.freeCount > 0 && this.lastFree !== END && this.link[this.lastFree] !== END ? true : !this.endIsFree();
-  }
-
-  private endIsFree(): boolean {
-    return this.freeCount === 0 || (this.lastFree !== END && this.isFree(this.lastFree));
+    return this.freeCount > 0 && (!this.isFree(this.lastFree) || this.link[this.lastFree] !== END);
   }
 
   private mark(ref: number): void {

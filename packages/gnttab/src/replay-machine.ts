@@ -208,7 +208,7 @@ export class ReplayMachine {
   }
 
   private unmap(item: number, pages: unknown, hypercallRet: number): void {
-    if (!Array.isArray(pages)) return malformed('args.pages is no array');
+    if (!Array.isArray(pages)) malformed('args.pages is no array');
     const ops = pages.map((vfn: number) => ({ vfn, handle: 0, status: 0 }));
     const done = (result: number, age: number): void => {
       this.events.push({ type: 'unmapDone', t: this.clock.now(), item, age, result });
@@ -271,7 +271,9 @@ function malformed(reason: string): never {
 
 function whole(args: Args, name: string): number {
   const value = args[name];
-  return typeof value === 'number' && Number.isInteger(value) ? value : malformed(`args.${name} is ${String(value)}; allowed is a whole number`);
+  return typeof value === 'number' && Number.isInteger(value)
+    ? value
+    : malformed(`args.${name} is ${String(value)}; allowed is a whole number`);
 }
 
 function truth(args: Args, name: string): boolean {
@@ -294,4 +296,3 @@ function fnv1a(references: readonly number[]): string {
   }
   return (hash >>> 0).toString(16).padStart(8, '0');
 }
-

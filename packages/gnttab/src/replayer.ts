@@ -1,7 +1,7 @@
 import { entriesPerFrame } from './entries.ts';
 import { GrantError } from './errors.ts';
-import { type Config, ReplayMachine } from './replay-machine.ts';
 import { ReplayError } from './replay-error.ts';
+import { type Config, ReplayMachine } from './replay-machine.ts';
 
 /** What the replayer takes from its user; other packages' recordings need the hash. */
 export interface ReplayNeeds {

@@ -11,17 +11,7 @@ import { Grants } from './grants.ts';
 import { liveEntries } from './introspection.ts';
 import { type MapHost, Mapper } from './map.ts';
 import { References } from './references.ts';
-import type {
-  CopyOp,
-  ForeignPage,
-  FreeCallback,
-  GrantHypercalls,
-  GrantList,
-  MapOp,
-  UnmapBatch,
-  UnmapOp,
-  UnmapResult,
-} from './types.ts';
+import type { CopyOp, ForeignPage, FreeCallback, GrantHypercalls, GrantList, MapOp, UnmapBatch, UnmapOp, UnmapResult } from './types.ts';
 import { type UnmapHost, UnmapQueue } from './unmap.ts';
 
 /**

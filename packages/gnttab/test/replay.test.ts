@@ -46,12 +46,20 @@ describe('a recording that cannot be used', () => {
     ['has no JSON in front', ['nonsense'], 'no JSON object'],
     ['is of another format', [head.replace('hv-trace/1', 'hv-trace/2')], 'format is hv-trace/2'],
     ['is of another subsystem', [head.replace('"gnttab"', '"vmap"')], 'subsystem is vmap'],
-    ['has frames of another size', [head.replace('"grefsPerFrame":512', '"grefsPerFrame":500')], 'config.grefsPerFrame is 500; allowed is 512'],
+    [
+      'has frames of another size',
+      [head.replace('"grefsPerFrame":512', '"grefsPerFrame":500')],
+      'config.grefsPerFrame is 500; allowed is 512',
+    ],
     ['has a version nobody has', [head.replace('"version":1', '"version":3')], 'config.version is 3'],
     ['has a line that is no JSON', [head, '{"op":'], 'no JSON object'],
     ['has a line without an operation', [head, '{"ret":0}'], 'op is missing'],
     ['has an unknown operation', [head, '{"op":"fly","args":{},"ret":0,"free":0}'], 'op is fly'],
-    ['has an argument of the wrong kind', [head, '{"op":"allocGrantReferences","args":{"list":0,"count":"x"},"ret":0,"free":0}'], 'args.count is x'],
+    [
+      'has an argument of the wrong kind',
+      [head, '{"op":"allocGrantReferences","args":{"list":0,"count":"x"},"ret":0,"free":0}'],
+      'args.count is x',
+    ],
     ['names a list that does not exist', [head, '{"op":"claimGrantReference","args":{"list":4},"ret":0,"free":0}'], 'args.list is 4'],
   ];
 
