@@ -48,7 +48,9 @@ export function leftovers(ledger: Ledger): string[] {
     if (granted.length > 0) say(`${granted.length} references granted: ${some(granted)}`);
     if (pinned.length > 0) say(`${pinned.length} references pinned by others: ${some(pinned)}`);
     if (handles.length > 0) {
-      say(`${handles.length} handles held: ${some(handles.map((h) => `${h.handle} (reference ${h.gref} of domain ${h.granter} at page ${h.vfn})`))}`);
+      say(
+        `${handles.length} handles held: ${some(handles.map((h) => `${h.handle} (reference ${h.gref} of domain ${h.granter} at page ${h.vfn})`))}`,
+      );
     }
     if (pagesLent.length > 0) say(`${pagesLent.length} pages lent out: ${some(pagesLent)}`);
     if (entry.mappings > 0) say(`${entry.mappings} pages mapped`);

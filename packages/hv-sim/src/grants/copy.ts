@@ -173,7 +173,10 @@ export class GrantCopies {
     const status = this.#acquire(far, farRef, middle.id, readonly, side, false);
     if (status !== OKAY) return status;
     const near = middle.grants;
-    if (near.pin[ref] !== 0 && (near.domid[ref] !== domid || near.mfn[ref] !== side.mfn || near.start[ref] !== side.start || near.length[ref] !== side.length)) {
+    if (
+      near.pin[ref] !== 0 &&
+      (near.domid[ref] !== domid || near.mfn[ref] !== side.mfn || near.start[ref] !== side.start || near.length[ref] !== side.length)
+    ) {
       this.#unpin(far, farRef, readonly);
       return GENERAL_ERROR;
     }
@@ -221,7 +224,8 @@ export class GrantCopies {
   #move(sourceOffset: number, destOffset: number, bytes: number): number {
     const source = this.#source;
     const dest = this.#dest;
-    if (!(sourceOffset >= 0 && destOffset >= 0 && bytes > 0 && sourceOffset + bytes <= PAGE && destOffset + bytes <= PAGE)) return BAD_COPY_ARG;
+    if (!(sourceOffset >= 0 && destOffset >= 0 && bytes > 0 && sourceOffset + bytes <= PAGE && destOffset + bytes <= PAGE))
+      return BAD_COPY_ARG;
     if (sourceOffset < source.start || sourceOffset + bytes > source.start + source.length) return GENERAL_ERROR;
     if (destOffset < dest.start || destOffset + bytes > dest.start + dest.length) return GENERAL_ERROR;
     const frames = this.#frames;

@@ -61,7 +61,11 @@ export interface HypercallParts {
   readonly pulse: Pulse;
   /** Where the tables' frames come from, by domain. */
   tableFrames(party: Party): TableFrames;
+  /** False once the domain is dead: then every batch is refused with -ESRCH, and nothing is carried out. */
+  alive(): boolean;
 }
+
+const DEAD = -errnoOf('ESRCH');
 
 /** Hypercalls straight into the core. Fault filters wrap this object behind the same interface. */
 export class Hypercalls implements DomainGrantHypercalls {
@@ -71,6 +75,7 @@ export class Hypercalls implements DomainGrantHypercalls {
   readonly #copies: GrantCopies;
   readonly #bus: EventBus<HvEvents>;
   readonly #pulse: Pulse;
+  readonly #alive: () => boolean;
 
   constructor(parts: HypercallParts) {
     this.#parts = parts;
@@ -79,9 +84,11 @@ export class Hypercalls implements DomainGrantHypercalls {
     this.#copies = parts.copies;
     this.#bus = parts.bus;
     this.#pulse = parts.pulse;
+    this.#alive = parts.alive;
   }
 
   map(ops: readonly MapOp[], count: number): number {
+    if (!this.#alive()) return DEAD;
     const party = this.#party;
     const pulse = this.#pulse;
     const told = this.#bus.observed('hv:mapped');
@@ -106,6 +113,7 @@ export class Hypercalls implements DomainGrantHypercalls {
   }
 
   unmap(ops: readonly DeviceUnmapOp[], count: number): number {
+    if (!this.#alive()) return DEAD;
     const told = this.#bus.observed('hv:unmapped');
     for (let i = 0; i < count; i++) {
       const op = ops[i]!;
@@ -117,6 +125,7 @@ export class Hypercalls implements DomainGrantHypercalls {
   }
 
   unmapAndReplace(ops: readonly ReplaceOp[], count: number): number {
+    if (!this.#alive()) return DEAD;
     const told = this.#bus.observed('hv:unmapped');
     for (let i = 0; i < count; i++) {
       const op = ops[i]!;
@@ -143,6 +152,7 @@ export class Hypercalls implements DomainGrantHypercalls {
   }
 
   copy(ops: readonly CopyOp[], count: number): number {
+    if (!this.#alive()) return DEAD;
     const told = this.#bus.observed('hv:copied');
     for (let i = 0; i < count; i++) {
       const op = ops[i]!;
@@ -155,6 +165,7 @@ export class Hypercalls implements DomainGrantHypercalls {
   }
 
   swapRefs(ops: readonly SwapOp[], count: number): number {
+    if (!this.#alive()) return DEAD;
     for (let i = 0; i < count; i++) {
       const op = ops[i]!;
       op.status = swapRefs(this.#party.grants, op.refA >>> 0, op.refB >>> 0);
@@ -172,6 +183,7 @@ export class Hypercalls implements DomainGrantHypercalls {
   }
 
   #grow(party: Party, frames: number): number {
+    if (!this.#alive()) return BAD_DOMAIN;
     const wanted = frames >>> 0;
     if (wanted !== frames) return GENERAL_ERROR;
     const { frames: memory } = this.#parts;
@@ -210,6 +222,7 @@ export class Hypercalls implements DomainGrantHypercalls {
   }
 
   setVersion(version: 1 | 2): number {
+    if (!this.#alive()) return DEAD;
     const { grants } = this.#party;
     const result = setVersion(grants, version, this.#parts.tableFrames(this.#party), this.#parts.frames);
     this.#pulse.note(version, result);

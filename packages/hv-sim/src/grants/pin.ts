@@ -1,4 +1,15 @@
-import { GENERAL_ERROR, GTF_READONLY, OKAY, PERMIT_ACCESS, READING, SUB_PAGE, TRANSITIVE, TYPE_MASK, WRITE_PINS, WRITING } from './codes.ts';
+import {
+  GENERAL_ERROR,
+  GTF_READONLY,
+  OKAY,
+  PERMIT_ACCESS,
+  READING,
+  SUB_PAGE,
+  TRANSITIVE,
+  TYPE_MASK,
+  WRITE_PINS,
+  WRITING,
+} from './codes.ts';
 import type { GrantTable } from './grant-table.ts';
 
 /** How often an entry that changes under our eyes is tried again. */

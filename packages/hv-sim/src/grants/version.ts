@@ -1,7 +1,7 @@
 import { invariant } from '@paravirt/event-bus/contract';
 import { errnoOf, GNTTAB } from '@paravirt/xen-abi';
 import type { Frames } from '../memory/frames.ts';
-import { EAGAIN, BAD_GNTREF, GENERAL_ERROR, OKAY, PERMIT_ACCESS, READING, TRANSITIVE, TYPE_MASK, WRITING } from './codes.ts';
+import { BAD_GNTREF, EAGAIN, GENERAL_ERROR, OKAY, PERMIT_ACCESS, READING, TRANSITIVE, TYPE_MASK, WRITING } from './codes.ts';
 import type { GrantTable } from './grant-table.ts';
 
 /** Where the frames of a table come from and go, and where its owner sees them. */
@@ -70,7 +70,13 @@ export function statusInUse(table: GrantTable, memory: Frames): boolean {
  * reserved entry cannot be expressed), -ENOMEM (no status frames); on refusal nothing changes.
  * @see xen/common/grant_table.c, gnttab_set_version
  */
-export function setVersion(table: GrantTable, version: number, source: TableFrames, memory: Frames, busy: typeof statusInUse = statusInUse): number {
+export function setVersion(
+  table: GrantTable,
+  version: number,
+  source: TableFrames,
+  memory: Frames,
+  busy: typeof statusInUse = statusInUse,
+): number {
   if (version !== 1 && version !== 2) return -errnoOf('EINVAL');
   if (version === table.version) return 0;
   const reserved = Math.min(GNTTAB.NR_RESERVED_ENTRIES, table.entries);

@@ -64,6 +64,8 @@ export class Frames {
   allocated: Uint8Array = new Uint8Array(0);
   /** Index into `banks`. */
   bankOf: Uint16Array = new Uint16Array(0);
+  /** Frames owned, by domid. */
+  readonly held: Int32Array = new Int32Array(0x8000);
   #handles: (MemoryFrame | undefined)[] = [];
   #heaps: FreeStack[] = [];
   /** Frame numbers below this are given to banks. */
@@ -87,7 +89,12 @@ export class Frames {
     const { buffer } = source;
     whole('memory bytes', buffer.byteLength, PAGE, 2 ** 40);
     if (buffer.byteLength % PAGE !== 0) {
-      throw new HvError({ code: 'bad-argument', argument: 'memory bytes', value: String(buffer.byteLength), allowed: 'a multiple of 4096' });
+      throw new HvError({
+        code: 'bad-argument',
+        argument: 'memory bytes',
+        value: String(buffer.byteLength),
+        allowed: 'a multiple of 4096',
+      });
     }
     const frames = buffer.byteLength / PAGE;
     const most = Math.max(frames, framesMax ?? frames);
@@ -198,6 +205,7 @@ export class Frames {
     this.owner[mfn] = owner;
     this.refs[mfn] = 1;
     this.allocated[mfn] = 1;
+    if (owner >= 0) this.held[owner]!++;
     const bank = this.banks[this.bankOf[mfn]!]!;
     const at = (mfn - bank.first) * PAGE;
     bank.views.u8.fill(0, at, at + PAGE);
@@ -228,6 +236,7 @@ export class Frames {
     const owner = this.owner[mfn]!;
     this.owner[mfn] = OWNER_FREE;
     this.#heaps[this.banks[this.bankOf[mfn]!]!.heap]!.push(mfn);
+    if (owner >= 0) this.held[owner]!--;
     this.onFreed(mfn, owner);
   }
 

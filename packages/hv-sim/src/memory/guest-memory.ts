@@ -55,6 +55,8 @@ export class GuestMemory {
   #grown = 0;
   /** RAM frames that are populated. */
   populated = 0;
+  /** Asked before a frame is taken for ballooning or the heap: false refuses it. A fault injector's handle. */
+  allow: () => boolean = () => true;
   /** Slots with a dirty log: then writes by others are logged. */
   #logging = false;
 
@@ -196,7 +198,7 @@ export class GuestMemory {
 
   /** Balloons a zeroed page in. @returns false when it is no RAM page, is populated, or the heap is empty. */
   populate(gfn: number): boolean {
-    if (!this.#ram(gfn) || this.#backing[gfn]! >= 0) return false;
+    if (!this.#ram(gfn) || this.#backing[gfn]! >= 0 || !this.allow()) return false;
     const mfn = this.#frames.alloc(this.#heap, this.domid);
     if (mfn < 0) return false;
     this.#backing[gfn] = mfn;
@@ -247,7 +249,7 @@ export class GuestMemory {
   /** Frames of the domain's own, outside its guest-physical memory: what vmap takes its pages from. */
   allocator(): PageAllocator {
     return {
-      alloc: () => this.#frames.alloc(this.#heap, this.domid),
+      alloc: () => (this.allow() ? this.#frames.alloc(this.#heap, this.domid) : -1),
       free: (mfn) => {
         if (!this.#frames.giveUp(mfn, this.domid)) {
           throw new HvError({ code: 'bad-argument', argument: 'mfn', value: String(mfn), allowed: 'a frame that this domain allocated' });
@@ -258,12 +260,17 @@ export class GuestMemory {
   }
 }
 
+const LENT = 1;
+const HELD = 2;
+const GIVEN = 4;
+
 /** Lends out the pages of a domain's RAM, last in first out. Fits what block drivers and rings ask of a guest. */
 export class GuestPageList {
   readonly #memory: GuestMemory;
   readonly #frames: Frames;
   readonly #free: Int32Array;
   #count: number;
+  /** 1: lent out. 2: held by a grant that has not ended. 4: given back while it was held. */
   readonly #lent: Uint8Array;
   /** Asked before each allocation: false refuses it. A fault injector's handle. */
   allow: () => boolean = () => true;
@@ -296,7 +303,7 @@ export class GuestPageList {
       if (mfn < 0) continue;
       this.#count--;
       this.#free.copyWithin(at, at + 1, this.#count + 1);
-      this.#lent[gfn] = 1;
+      this.#lent[gfn] = LENT;
       this.#frames.clear(mfn);
       return gfn as Gfn;
     }
@@ -305,11 +312,34 @@ export class GuestPageList {
 
   /** Gives a page back. @throws {HvError} `bad-argument`: not a page that is lent out. */
   free(gfn: Gfn): void {
-    if (this.#lent[gfn] !== 1) {
-      throw new HvError({ code: 'bad-argument', argument: 'gfn', value: String(gfn), allowed: 'a page that alloc gave and free has not taken' });
+    const state = this.#lent[gfn];
+    if (state === (LENT | HELD)) {
+      this.#lent[gfn] = HELD | GIVEN;
+      return;
+    }
+    if (state !== LENT) {
+      throw new HvError({
+        code: 'bad-argument',
+        argument: 'gfn',
+        value: String(gfn),
+        allowed: 'a page that alloc gave and free has not taken',
+      });
     }
     this.#lent[gfn] = 0;
     this.#free[this.#count++] = gfn;
+  }
+
+  /** Keeps a page, though it may be given back, from being lent again. */
+  hold(gfn: number): void {
+    if (gfn < this.#lent.length) this.#lent[gfn]! |= HELD;
+  }
+
+  /** Ends that; a page that was given back meanwhile is free now. */
+  release(gfn: number): void {
+    const state = this.#lent[gfn];
+    if (state === undefined) return;
+    this.#lent[gfn] = state & LENT;
+    if ((state & GIVEN) !== 0) this.#free[this.#count++] = gfn;
   }
 
   /** Where the page's bytes are. @throws {HvError} `bad-gfn` */
@@ -319,6 +349,6 @@ export class GuestPageList {
 
   /** Calls `visit` for every page that is lent out: for ledgers. */
   eachLent(visit: (gfn: number) => void): void {
-    for (let gfn = 0; gfn < this.#lent.length; gfn++) if (this.#lent[gfn] === 1) visit(gfn);
+    for (let gfn = 0; gfn < this.#lent.length; gfn++) if ((this.#lent[gfn]! & (LENT | GIVEN)) !== 0) visit(gfn);
   }
 }

@@ -1,0 +1,224 @@
+import type { Bus, EventBus, EventChannels } from '@paravirt/event-bus';
+import type { DomId } from '@paravirt/event-bus/contract';
+import { HvError } from './errors.ts';
+import type { Clock, TimeSource } from './time/clock.ts';
+import type { Pulse } from './time/pulse.ts';
+import { Agent, type Item, type RunQueue } from './time/run-queue.ts';
+import type { Drive, ExternalWork, MachineEvents } from './types.ts';
+
+/** A posted call. */
+class Task {
+  readonly kind = 'task';
+  readonly dropped = false;
+  readonly run: () => void;
+  constructor(run: () => void) {
+    this.run = run;
+  }
+}
+
+const KINDS = ['upcall', 'task', 'timer'] as const;
+
+/** What carries the machine forward: picks who runs, runs one event, moves time when nobody can. */
+export class RunLoop {
+  readonly queue: RunQueue;
+  readonly clock: Clock;
+  readonly pulse: Pulse;
+  /** The machine's own agent. */
+  readonly own: Agent = new Agent(-1);
+  readonly #bus: EventBus<MachineEvents>;
+  /** The bus's invariants, where it keeps them. */
+  readonly #rethrow: (() => void) | undefined;
+  readonly #stepTicks: number;
+  readonly stepsMax: number;
+  #channels: EventChannels | undefined;
+  readonly #externals: Set<string> = new Set();
+  #externalCount = 0;
+  #drive: { poke(): void } | undefined;
+  /** How deep in steps we are: a blocking call steps from inside a step. */
+  depth = 0;
+  /** Called after every step, when faults want it. */
+  afterStep: ((agent: Agent) => void) | undefined;
+
+  constructor(parts: { queue: RunQueue; clock: Clock; pulse: Pulse; bus: EventBus<MachineEvents>; stepTicks: number; stepsMax: number }) {
+    this.queue = parts.queue;
+    this.clock = parts.clock;
+    this.pulse = parts.pulse;
+    this.#bus = parts.bus;
+    this.#stepTicks = parts.stepTicks;
+    this.stepsMax = parts.stepsMax;
+    const owned = parts.bus as Partial<Bus<MachineEvents>>;
+    this.#rethrow = typeof owned.rethrow === 'function' ? () => owned.rethrow!() : undefined;
+    this.clock.onEarlier = () => this.#poke();
+  }
+
+  set channels(channels: EventChannels) {
+    this.#channels = channels;
+  }
+
+  #poke(): void {
+    if (this.#drive !== undefined && this.depth === 0) this.#drive.poke();
+  }
+
+  /** Puts an event into an agent's queue; `undefined` is the delivery of its event channels. */
+  push(agent: Agent, item: Item): void {
+    agent.push(item);
+    this.queue.add(agent);
+    this.#poke();
+  }
+
+  post(agent: Agent, work: () => void): void {
+    this.push(agent, new Task(work));
+  }
+
+  #dueTimers(): void {
+    for (;;) {
+      const action = this.clock.takeDue();
+      if (action === undefined) return;
+      action.agent.push(action);
+      this.queue.add(action.agent);
+    }
+  }
+
+  /** Whether nobody can run and nothing is due later. */
+  get idle(): boolean {
+    return this.queue.runnable === 0 && this.clock.pending === 0;
+  }
+
+  step(): boolean {
+    const { queue, clock, pulse } = this;
+    for (;;) {
+      clock.read();
+      if (clock.nextDue() <= clock.now) this.#dueTimers();
+      const agent = queue.next();
+      if (agent === undefined) {
+        const due = clock.nextDue();
+        if (due === Number.POSITIVE_INFINITY || this.#drive !== undefined) return false;
+        clock.now = due;
+        continue;
+      }
+      const item = agent.shift();
+      if (item?.dropped === true) {
+        if (queue.record !== undefined) queue.record.pop();
+        queue.add(agent);
+        continue;
+      }
+      pulse.steps++;
+      if (this.#stepTicks > 0) clock.now += this.#stepTicks;
+      const kind = item === undefined ? 0 : item.kind === 'task' ? 1 : 2;
+      pulse.note(agent.domid * 4 + kind, clock.now | 0);
+      // Added before it runs: its code may block and let others, and its own later events, go on.
+      queue.add(agent);
+      this.depth++;
+      try {
+        if (item === undefined) this.#channels!.deliver(agent.domid as DomId);
+        else item.run();
+      } finally {
+        this.depth--;
+      }
+      if (this.#rethrow !== undefined) this.#rethrow();
+      if (this.#bus.observed('hv:stepped')) {
+        this.#bus.emit('hv:stepped', { step: pulse.steps, domid: agent.domid, kind: KINDS[kind]!, now: clock.now });
+      }
+      if (this.afterStep !== undefined) this.afterStep(agent);
+      return true;
+    }
+  }
+
+  run(stepsMax: number, untilTicks: number): number {
+    let steps = 0;
+    for (;;) {
+      if (this.queue.runnable === 0 && this.clock.nextDue() > untilTicks) {
+        if (untilTicks !== Number.POSITIVE_INFINITY) this.clock.now = Math.max(this.clock.now, untilTicks);
+        return steps;
+      }
+      if (!this.step()) return steps;
+      if (++steps >= stepsMax && !this.idle) throw new HvError({ code: 'too-many-steps', steps });
+    }
+  }
+
+  runUntil(condition: () => boolean, stepsMax: number): boolean {
+    for (let steps = 0; !condition(); steps++) {
+      if (steps >= stepsMax) throw new HvError({ code: 'too-many-steps', steps });
+      if (this.step()) continue;
+      if (condition()) return true;
+      if (this.#externalCount > 0) throw new HvError({ code: 'external-wait', waitingFor: [...this.#externals] });
+      if (this.#drive !== undefined) throw new HvError({ code: 'external-wait', waitingFor: ['real time'] });
+      return false;
+    }
+    return true;
+  }
+
+  /** Work that completes outside: while any is open `runUntil` does not call the machine stuck. */
+  external(name: string, post: (then: () => void, domain: DomId | undefined) => void): ExternalWork {
+    const label = `${name} (${this.#externalCount + 1})`;
+    this.#externals.add(label);
+    this.#externalCount++;
+    let open = true;
+    const end = (): boolean => {
+      if (!open) return false;
+      open = false;
+      this.#externals.delete(label);
+      this.#externalCount--;
+      return true;
+    };
+    return {
+      done: (then, domain) => {
+        if (end()) post(then, domain?.id);
+      },
+      cancel: () => {
+        end();
+      },
+    };
+  }
+
+  /** Runs in real time: whenever something can run, and when the next timer is due. */
+  drive(source: TimeSource): Drive {
+    if (this.#drive !== undefined) {
+      throw new HvError({ code: 'bad-argument', argument: 'drive', value: 'a second source', allowed: 'one at a time: stop the first' });
+    }
+    let cancel: (() => void) | undefined;
+    let stopped = false;
+    let failure: unknown;
+    const wake = (): void => {
+      cancel = undefined;
+      if (stopped) return;
+      try {
+        while (this.step());
+      } catch (error) {
+        failure = error;
+        stop();
+        return;
+      }
+      sleep();
+    };
+    const sleep = (): void => {
+      if (stopped || cancel !== undefined) return;
+      this.clock.read();
+      const due = this.queue.runnable > 0 ? this.clock.now : this.clock.nextDue();
+      if (due !== Number.POSITIVE_INFINITY) cancel = source.wakeIn(Math.max(0, due - this.clock.now), wake);
+    };
+    const stop = (): void => {
+      stopped = true;
+      cancel?.();
+      this.clock.follow(undefined);
+      this.#drive = undefined;
+    };
+    this.clock.follow(source);
+    this.#drive = {
+      poke() {
+        cancel?.();
+        cancel = undefined;
+        sleep();
+      },
+    };
+    sleep();
+    return {
+      stop() {
+        if (!stopped) stop();
+      },
+      get failure() {
+        return failure;
+      },
+    };
+  }
+}
