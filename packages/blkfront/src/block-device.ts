@@ -2,7 +2,7 @@ import { Observable } from 'rxjs';
 import type { BlkBuffer } from './buffers.ts';
 import { Device } from './device.ts';
 import { BlkfrontError, ERRNO } from './errors.ts';
-import type { Completion } from './queue.ts';
+import type { Completion } from './queue-parts.ts';
 import { type RangeChunk, type RangeOptions, readRange, writeRange } from './ranges.ts';
 import { RequestQueue } from './requests.ts';
 import {
@@ -168,18 +168,7 @@ export class BlockDevice {
 
   /** Every request that is over, of all callers. Costs an object a request while someone listens, a branch otherwise. */
   get completions(): Observable<Completion> {
-    return new Observable((subscriber) => {
-      const { tap } = this.device;
-      const before = tap.completed;
-      const mine = (completion: Completion): void => {
-        before?.(completion);
-        if (!subscriber.closed) subscriber.next(completion);
-      };
-      tap.completed = mine;
-      return () => {
-        if (tap.completed === mine) tap.completed = before;
-      };
-    });
+    return new Observable((subscriber) => this.device.onCompletion((completion) => subscriber.next(completion)));
   }
 
   /** Ends everything at once. For `detach`; a user closes. */

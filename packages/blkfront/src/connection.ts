@@ -8,7 +8,8 @@ import { GrefPool } from './gref-pool.ts';
 import type { QueueKeys, Transport } from './handshake.ts';
 import { PagePool } from './page-pool.ts';
 import type { PinnedTable } from './pinned.ts';
-import { type Carried, type QueueParts, Ring } from './queue.ts';
+import { Ring } from './queue.ts';
+import type { Carried, QueueParts } from './queue-parts.ts';
 import { SegmentWriter } from './segments.ts';
 import { Shadows } from './shadows.ts';
 import type { BlkfrontSurroundings, Grants, OnDone, Protocol, QueueFigures } from './types.ts';
@@ -146,17 +147,17 @@ export class Connection {
   }
 
   /** Ends everything. @returns the requests that were not completed, in the order of issue, queue by queue. */
-  destroy(returned: (queue: number, gref: Gref, gfn: Gfn) => void = () => undefined): Carried[] {
+  destroy(returned: (gref: Gref, gfn: Gfn) => void = () => undefined): Carried[] {
     const { events, grants, pages: guest } = this.parts.surroundings;
     this.silence();
     const carried: Carried[] = [];
-    this.queues.forEach(({ ring, refs, pages }, index) => {
+    this.queues.forEach(({ ring, refs, pages }) => {
       ring.stop();
       carried.push(...ring.carry());
       pages.destroy();
       refs.destroy((gref, gfn, page) => {
         pages.returned(page);
-        returned(index, gref, gfn);
+        returned(gref, gfn);
       });
     });
     this.queues.length = 0;

@@ -147,7 +147,7 @@ export class GrefPool {
   }
 
   /** Whether a page that the peer may still reach is set aside. O(set aside). */
-  holds(gfn: Gfn): boolean {
+  holds(gfn: number): boolean {
     return this.heldGfns.includes(gfn);
   }
 

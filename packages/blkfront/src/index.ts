@@ -6,7 +6,7 @@ export type { BlkfrontEvents } from './events.ts';
 export { type GrantTableForDevice, grantsOf } from './grants.ts';
 export { GrefPool } from './gref-pool.ts';
 export { blkfront } from './plugin.ts';
-export type { Completion } from './queue.ts';
+export type { Completion } from './queue-parts.ts';
 export type { RangeChunk, RangeOptions } from './ranges.ts';
 export {
   type AbortSignalLike,

@@ -79,7 +79,7 @@ export class SegmentWriter {
     let first = offset;
     let left = bytes;
     for (let i = 0; i < segments; i++) {
-      const length = left < 4096 - first ? left : 4096 - first;
+      const length = Math.min(left, 4096 - first);
       const gref = s.segRef[base + i]! as Gref;
       if (mode === MODE.DIRECT) this.refs.open(gref, gfns![frameNo + i]! as Gfn, readonly);
       else if (mode !== MODE.PINNED) this.openOwn(id, mode, s.segPage[base + i]!, gref, readonly, from, length);
@@ -118,7 +118,7 @@ export class SegmentWriter {
       let left = s.chunk[id]! * 512;
       for (let i = 0; i < segments; i++) {
         const page = s.segPage[base + i]!;
-        const length = left < 4096 ? left : 4096;
+        const length = Math.min(left, 4096);
         if (copyBack) this.copyOut(id, page, from, length);
         this.closePage(page, s.segRef[base + i]! as Gref);
         s.segPage[base + i] = -1;

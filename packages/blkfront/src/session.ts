@@ -1,0 +1,483 @@
+import { type DomId, InvariantError } from '@paravirt/event-bus/contract';
+import { BLKIF_MAX_SEGMENTS_PER_REQUEST, XENBUS_STATE } from '@paravirt/xen-abi';
+import { Buffers } from './buffers.ts';
+import { Connection, newFigures } from './connection.ts';
+import { BlkfrontError, ERRNO } from './errors.ts';
+import { type Features, noFeatures, readFeatures, readNode, readSectors } from './features.ts';
+import { grantsOf } from './grants.ts';
+import { type Ends, publish, readEnds, readState, readTransport, switchState, type Transport, unpublish, writeError } from './handshake.ts';
+import { type CheckedOptions, checkOptions } from './options.ts';
+import type { Carried, Completion } from './queue-parts.ts';
+import { Timers } from './timers.ts';
+import type { BlkfrontOptions, BlkfrontSurroundings, BlkInfo, DeviceState, Grants, OnDone, QueueFigures } from './types.ts';
+import { Upkeep } from './upkeep.ts';
+
+/**
+ * The life of a device by store states: it connects, follows its backend through resizes, restarts and ends, and carries requests
+ * from a dead connection to the next. `Device` is its public face.
+ */
+export class Session {
+  readonly path: string;
+  readonly options: CheckedOptions;
+  readonly figures: QueueFigures[] = [];
+  readonly buffers: Buffers;
+  readonly features: Features = noFeatures();
+  readonly tap: { completed: ((completion: Completion) => void) | null } = { completed: null };
+  readonly upkeep: Upkeep;
+  readonly roomListeners: Set<(queue: number) => void> = new Set();
+  readonly stateListeners: Set<(state: DeviceState, reason: string) => void> = new Set();
+  readonly surroundings: BlkfrontSurroundings & { readonly grants: Grants };
+  connection: Connection | undefined;
+  /** Requests of a dead connection, in the order of issue. */
+  carried: Carried[] = [];
+  state: DeviceState = 'closed';
+  reason = '';
+  info: BlkInfo | undefined;
+  takeover: ((queue: number) => void) | null = null;
+  /** Queues to ask for: the option, until a driver configures fewer. */
+  queuesWanted: number;
+  private readonly sink: OnDone;
+  private readonly timers: Timers;
+  private ends: Ends | undefined;
+  private transport: Transport | undefined;
+  private watches: { unsubscribe(): void }[] = [];
+  /** The backend was seen, so that its absence means that it went. */
+  private seen = false;
+  /** Closed was written so that a backend of an older connection lets go. */
+  private lettingGo = false;
+  private closeStep: 'drain' | 'closing' | 'closed' = 'drain';
+  private byBackend = false;
+
+  /** @throws {BlkfrontError} `bad-argument`. */
+  constructor(options: BlkfrontOptions, surroundings: BlkfrontSurroundings, sink: OnDone) {
+    this.options = checkOptions(options);
+    const { grants, scheduler, pages, events, bus } = surroundings;
+    this.surroundings = { ...surroundings, grants: 'permit' in grants ? grants : grantsOf(grants, scheduler) };
+    this.path = `device/vbd/${options.device}`;
+    this.queuesWanted = this.options.queues;
+    this.sink = sink;
+    this.timers = new Timers(scheduler);
+    this.buffers = new Buffers(pages, this.surroundings.grants);
+    this.upkeep = new Upkeep({
+      path: this.path,
+      options: this.options,
+      timers: this.timers,
+      grants: this.surroundings.grants,
+      events,
+      bus,
+      queues: () => this.connection?.queues ?? [],
+      poll: (queue) => void this.poll(queue),
+      onBroken: (reason) => this.abandon('broken', reason),
+    });
+  }
+
+  start(): void {
+    this.require('start', ['closed', 'broken']);
+    this.begin('');
+  }
+
+  stop(): void {
+    if (this.state === 'closed' || this.state === 'broken' || this.state === 'closing') return;
+    this.close(false, '');
+  }
+
+  suspend(): void {
+    this.require('suspend', ['initialising', 'initialised', 'connected', 'lost']);
+    for (const { ring } of this.connection?.queues ?? []) {
+      ring.refusal = ERRNO.EBUSY;
+      // What is answered already is over and need not be issued again.
+      ring.poll();
+    }
+    // An answer may have ended the device.
+    if ((this.state as DeviceState) === 'broken' || this.state === ('closed' as DeviceState)) return;
+    this.connection?.silence();
+    this.timers.clearAll();
+    this.unwatch();
+    this.change('suspended', '');
+  }
+
+  resume(cancelled: boolean): void {
+    this.require('resume', ['suspended']);
+    const { connection } = this;
+    if (cancelled && connection !== undefined && connection.queues.length > 0) {
+      connection.listen((queue) => this.upcall(queue));
+      this.watchBackend();
+      this.change('connected', 'suspend cancelled');
+      for (let queue = 0; queue < connection.queues.length; queue++) this.poll(queue);
+      this.pump();
+      return;
+    }
+    this.drop();
+    this.begin('resumed');
+  }
+
+  /** Ends the device at once, whatever the other end does. */
+  abandon(last: 'closed' | 'broken', reason: string): void {
+    if (this.state === 'closed' || this.state === 'broken') return;
+    this.drop();
+    this.unwatch();
+    if (reason !== '') writeError(this.surroundings.store, this.path, reason);
+    this.say(XENBUS_STATE.Closed);
+    this.change(last, reason);
+    this.failCarried(last === 'broken' ? ERRNO.EIO : ERRNO.ENODEV);
+  }
+
+  /** Handles the answers of one queue that are there. */
+  poll(queue: number): number {
+    const ring = this.connection?.queues[queue]?.ring;
+    if (ring === undefined) return 0;
+    const handled = ring.poll();
+    if (handled > 0) this.upkeep.useful(queue);
+    this.settle(queue);
+    return handled;
+  }
+
+  private upcall(queue: number): void {
+    const figures = this.figures[queue]!;
+    figures.upcalls++;
+    if (this.takeover !== null) {
+      this.takeover(queue);
+      return;
+    }
+    if (this.connection === undefined || this.poll(queue) > 0 || this.connection === undefined) return;
+    figures.spurious++;
+    this.upkeep.spurious(queue);
+  }
+
+  private settle(queue: number): void {
+    if (this.carried.length > 0) this.pump();
+    if (this.state === 'closing') this.progress();
+    const open = this.connection?.queues[queue];
+    if (open !== undefined) this.upkeep.settle(open);
+  }
+
+  private begin(reason: string): void {
+    const { store } = this.surroundings;
+    const ends = readEnds(store, this.path, this.options.device);
+    this.ends = ends;
+    this.seen = false;
+    const backend = readState(store, ends.backend);
+    // A backend that still serves an older connection must let go of it before it can take this one.
+    this.lettingGo = backend === XENBUS_STATE.Connected || backend === XENBUS_STATE.Closing;
+    if (this.lettingGo) this.say(XENBUS_STATE.Closed);
+    else if (readState(store, this.path) !== XENBUS_STATE.Initialising) this.say(XENBUS_STATE.Initialising);
+    this.timers.clear('lost');
+    this.change('initialising', reason);
+    this.watchBackend();
+  }
+
+  private watchBackend(): void {
+    this.unwatch();
+    if (this.ends === undefined) return;
+    this.watches.push(this.surroundings.store.watch(`${this.ends.backend}/state`, () => this.guarded(() => this.onBackend())));
+  }
+
+  private unwatch(): void {
+    for (const watch of this.watches) watch.unsubscribe();
+    this.watches = [];
+  }
+
+  /** Whatever goes wrong with the peer or the store ends the device, never the domain. */
+  private guarded(run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      if (error instanceof InvariantError) throw error;
+      const lied = error instanceof BlkfrontError && error.refusal.code === 'bad-store';
+      this.abandon(lied ? 'broken' : 'closed', error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  private onBackend(): void {
+    const state = readState(this.surroundings.store, this.ends!.backend);
+    if (state !== undefined && state !== XENBUS_STATE.Unknown) this.seen = true;
+    switch (this.state) {
+      case 'initialising':
+        this.initialise(state);
+        return;
+      case 'initialised':
+      case 'connected':
+        if (state === XENBUS_STATE.Connected) {
+          if (this.state === 'initialised') this.connect();
+          else this.resize();
+        } else if (state === XENBUS_STATE.Closing || state === XENBUS_STATE.Closed) this.close(true, 'the backend closed');
+        else if (state === undefined) this.lose('the backend vanished');
+        else if (state === XENBUS_STATE.Initialising || (state === XENBUS_STATE.InitWait && this.state === 'connected')) {
+          this.drop();
+          this.begin('the backend started anew');
+        }
+        return;
+      case 'closing':
+        this.progress();
+        return;
+      case 'lost':
+        if (state !== undefined && state !== XENBUS_STATE.Unknown) this.begin('the backend came back');
+        return;
+      default:
+        return;
+    }
+  }
+
+  private initialise(state: number | undefined): void {
+    switch (state) {
+      case undefined:
+        if (this.seen) this.lose('the backend vanished');
+        return;
+      case XENBUS_STATE.Initialising:
+      case XENBUS_STATE.InitWait:
+      case XENBUS_STATE.Initialised:
+        if (this.lettingGo) this.say(XENBUS_STATE.Initialising);
+        this.lettingGo = false;
+        if (state !== XENBUS_STATE.Initialising) this.publish();
+        return;
+      case XENBUS_STATE.Connected:
+      case XENBUS_STATE.Closing:
+        if (!this.lettingGo) this.say(XENBUS_STATE.Closed);
+        this.lettingGo = true;
+        return;
+      case XENBUS_STATE.Closed:
+        if (this.online() === '0') {
+          this.abandon('closed', 'the backend is being taken away');
+          return;
+        }
+        this.lettingGo = false;
+        this.say(XENBUS_STATE.Initialising);
+        return;
+      default:
+        return;
+    }
+  }
+
+  private publish(): void {
+    const { store, bus } = this.surroundings;
+    const { ringPages, protocol, persistent } = this.options;
+    const ends = this.ends!;
+    const transport = readTransport(store, this.path, ends.backend, ringPages, this.queuesWanted);
+    this.transport = transport;
+    while (this.figures.length < transport.queues) this.figures.push(newFigures());
+    const { path, surroundings, figures } = this;
+    this.connection = new Connection({ path, surroundings, peer: ends.backendId as DomId, protocol, transport, bus, figures });
+    publish(store, path, this.connection.keys(), protocol, persistent);
+    this.say(XENBUS_STATE.Initialised);
+    this.change('initialised', '');
+  }
+
+  private connect(): void {
+    const { options, features, upkeep } = this;
+    const ends = this.ends!;
+    const transport = this.transport!;
+    const connection = this.connection!;
+    readFeatures(this.surroundings.store, ends.backend, features);
+    features.zeroByDiscard = options.discardZeroes && features.discard;
+    const persistent = features.persistent && options.persistent;
+    const maxSegments = Math.max(BLKIF_MAX_SEGMENTS_PER_REQUEST, Math.min(features.indirectSegments, options.maxSegments));
+    connection.open(
+      {
+        features,
+        handle: ends.virtualDevice & 0xffff,
+        maxSegments,
+        persistent,
+        poolRefs: options.poolRefs,
+        poolOrder: options.poolOrder,
+        pinned: this.buffers.table,
+        sink: this.sink,
+        hooks: {
+          onBroken: (reason) => this.abandon('broken', reason),
+          onRoom: (queue) => this.tellRoom(queue),
+          onDry: (_queue, what) => upkeep.dry(what),
+          onBacklog: (queue) => this.timers.set(`backlog ${queue}`, 0, () => void this.poll(queue)),
+          tap: this.tap,
+        },
+        onHeld: (_queue, gref, gfn) => upkeep.held(gref, gfn),
+      },
+      (queue) => this.upcall(queue),
+    );
+    if (persistent) this.buffers.attach(ends.backendId as DomId);
+    const { sectors, sectorBytes, physicalSectorBytes, readonly, removable, cdrom, discardGranularity, discardAlignment } = features;
+    this.info = {
+      sectors,
+      sectorBytes,
+      physicalSectorBytes,
+      readonly,
+      removable,
+      cdrom,
+      trusted: transport.trusted,
+      queues: transport.queues,
+      ringPages: transport.ringPages,
+      slots: connection.slots,
+      maxSegments,
+      // A buffer that starts on any granule of its first page still spans no more pages than there are segments.
+      maxSectors: (maxSegments - 1) * 8 + sectorBytes / 512,
+      indirect: maxSegments > BLKIF_MAX_SEGMENTS_PER_REQUEST,
+      persistent,
+      flush: features.flush ? 'flush' : features.barrier ? 'barrier' : 'none',
+      discard: features.discard,
+      discardSecure: features.secure,
+      discardGranularity,
+      discardAlignment,
+      protocol: options.protocol,
+    };
+    this.say(XENBUS_STATE.Connected);
+    this.change('connected', '');
+    this.pump();
+  }
+
+  private resize(): void {
+    const before = this.features.sectors;
+    const raw = readSectors(this.surroundings.store, this.ends!.backend);
+    const sectors = raw - (raw % (this.features.sectorBytes / 512));
+    if (sectors === before) return;
+    this.features.sectors = sectors;
+    this.info = { ...this.info!, sectors };
+    const { bus } = this.surroundings;
+    if (bus?.observed('blkfront:resized')) bus.emit('blkfront:resized', { path: this.path, before, sectors });
+  }
+
+  /** Requests of a former connection first, then everyone. */
+  private pump(): void {
+    const { connection } = this;
+    if (this.state !== 'connected' || connection === undefined) return;
+    for (const { ring } of connection.queues) {
+      ring.plug();
+      while (this.carried.length > 0 && ring.adopt(this.carried[0]!)) this.carried.shift();
+      ring.unplug();
+    }
+    if (this.carried.length > 0 || this.connection !== connection) return;
+    for (const { ring } of connection.queues) {
+      if (ring.refusal === 0) continue;
+      ring.refusal = 0;
+      this.tellRoom(ring.index);
+    }
+  }
+
+  private lose(reason: string): void {
+    const { store } = this.surroundings;
+    const { reconnectTicks } = this.options;
+    this.drop();
+    this.change('lost', reason);
+    if (reconnectTicks === 0) {
+      this.abandon('closed', reason);
+      return;
+    }
+    this.timers.set('lost', reconnectTicks, () => this.abandon('closed', `${reason} and did not come back`));
+    // The toolstack may name another backend.
+    const another = (): void => {
+      if (this.state === 'lost' && readNode(store, `${this.path}/backend`) !== this.ends?.backend) this.begin('another backend');
+    };
+    this.watches.push(store.watch(`${this.path}/backend`, () => this.guarded(another)));
+  }
+
+  /** Ends the connection and keeps its requests. */
+  private drop(): void {
+    this.timers.clearAll();
+    this.upkeep.clear();
+    const taken = this.connection?.destroy((gref, gfn) => this.upkeep.returned(gref, gfn)) ?? [];
+    this.connection = undefined;
+    this.buffers.detach();
+    this.carried = [...taken, ...this.carried];
+  }
+
+  private close(byBackend: boolean, reason: string): void {
+    this.byBackend = byBackend;
+    this.closeStep = 'drain';
+    for (const { ring } of this.connection?.queues ?? []) ring.refusal = ERRNO.ENODEV;
+    this.change('closing', reason);
+    this.armClose();
+    this.progress();
+  }
+
+  private armClose(): void {
+    this.timers.set('close', this.options.closeTicks, () => {
+      // Whoever does not answer in time is not waited for.
+      if (this.closeStep === 'closed') this.finishClose();
+      else this.advanceClose();
+    });
+  }
+
+  /** Goes on with a close as far as the backend's state and the requests under way allow. */
+  private progress(): void {
+    const state = this.ends === undefined ? undefined : readState(this.surroundings.store, this.ends.backend);
+    const gone = state === undefined;
+    if (this.closeStep === 'drain') {
+      const idle = this.connection === undefined || this.connection.queues.every(({ ring }) => ring.busy === 0);
+      if (idle || gone || state === XENBUS_STATE.Closed) this.advanceClose();
+      return;
+    }
+    if (this.closeStep === 'closing') {
+      if (gone || state >= XENBUS_STATE.Closing) this.advanceClose();
+      return;
+    }
+    if (gone || (state !== XENBUS_STATE.Closing && state !== XENBUS_STATE.Connected)) this.finishClose();
+  }
+
+  private advanceClose(): void {
+    // A backend that began is answered with Closed at once, as real frontends do; otherwise Closing comes first.
+    if (this.closeStep === 'drain' && !this.byBackend) {
+      this.closeStep = 'closing';
+      this.say(XENBUS_STATE.Closing);
+    } else {
+      this.closeStep = 'closed';
+      this.say(XENBUS_STATE.Closed);
+    }
+    this.armClose();
+    this.progress();
+  }
+
+  private finishClose(): void {
+    const { byBackend, reason } = this;
+    const online = this.online();
+    this.drop();
+    this.unwatch();
+    if (byBackend && online === '1' && this.options.reconnectTicks > 0) {
+      // The host's driver restarts: the device comes back.
+      this.guarded(() => this.begin(reason));
+      return;
+    }
+    try {
+      unpublish(this.surroundings.store, this.path);
+    } catch (error) {
+      // The folder is the toolstack's as much as ours.
+      if (error instanceof InvariantError) throw error;
+    }
+    this.change('closed', reason);
+    this.failCarried(ERRNO.ENODEV);
+  }
+
+  private online(): string | undefined {
+    return this.ends === undefined ? undefined : readNode(this.surroundings.store, `${this.ends.backend}/online`)?.trim();
+  }
+
+  private failCarried(status: number): void {
+    for (const { sink, cookie } of this.carried.splice(0)) sink(cookie, status);
+    this.tellRoom(0);
+  }
+
+  private say(state: number): void {
+    const { store, bus } = this.surroundings;
+    try {
+      if (!switchState(store, this.path, state)) return;
+    } catch (error) {
+      if (error instanceof InvariantError) throw error;
+      return;
+    }
+    if (bus?.observed('xenbus:state')) bus.emit('xenbus:state', { path: this.path, state });
+  }
+
+  private change(state: DeviceState, reason: string): void {
+    const before = this.state;
+    this.state = state;
+    this.reason = reason;
+    const { bus } = this.surroundings;
+    if (bus?.observed('blkfront:state')) bus.emit('blkfront:state', { path: this.path, state, before, reason });
+    for (const listener of [...this.stateListeners]) listener(state, reason);
+  }
+
+  private tellRoom(queue: number): void {
+    for (const listener of this.roomListeners) listener(queue);
+  }
+
+  private require(call: string, states: readonly DeviceState[]): void {
+    if (states.includes(this.state)) return;
+    throw new BlkfrontError({ code: 'wrong-state', call, state: this.state, allowed: states.join(', ') });
+  }
+}

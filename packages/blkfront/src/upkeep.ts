@@ -1,0 +1,166 @@
+import type { EventBus, EventPorts } from '@paravirt/event-bus';
+import type { Gfn, Gref } from '@paravirt/event-bus/contract';
+import type { OpenQueue } from './connection.ts';
+import { ERRNO } from './errors.ts';
+import type { BlkfrontEvents } from './events.ts';
+import type { CheckedOptions } from './options.ts';
+import type { Timers } from './timers.ts';
+import type { Grants } from './types.ts';
+
+/** After the last request, as many purges follow at most: a backend that keeps idle grants for minutes is waited for, no longer. */
+const PURGES_AFTER_USE = 13;
+/** Retries for want of pages, with nothing under way that could free one, before requests fail with -ENOMEM. */
+const DRY_TRIES_MAX = 10;
+const TICKS_BETWEEN_TRIES_MAX = 1000;
+
+/** What `Upkeep` looks after. */
+export interface UpkeepParts {
+  readonly path: string;
+  readonly options: CheckedOptions;
+  readonly timers: Timers;
+  readonly grants: Grants;
+  readonly events: EventPorts;
+  readonly bus: EventBus<BlkfrontEvents> | undefined;
+  readonly queues: () => readonly OpenQueue[];
+  readonly poll: (queue: number) => void;
+  readonly onBroken: (reason: string) => void;
+}
+
+/**
+ * What has to be done beside the requests: references set aside are tried again, idle persistent grants are purged, whoever ran
+ * short of references or pages is woken, and a peer that rings for nothing is not listened to for a while.
+ */
+export class Upkeep {
+  /** Retries for want of pages since something last got on. */
+  dryTries = 0;
+  private readonly parts: UpkeepParts;
+  private readonly idleUpcalls: number[] = [];
+  private freeWait: { unsubscribe(): void } | undefined;
+  private purgesLeft = 0;
+  private quarantineWait = 0;
+
+  constructor(parts: UpkeepParts) {
+    this.parts = parts;
+  }
+
+  /** Whether nobody gives a page back any more. */
+  get starved(): boolean {
+    return this.dryTries > DRY_TRIES_MAX;
+  }
+
+  /** An upcall found answers. */
+  useful(queue: number): void {
+    this.idleUpcalls[queue] = 0;
+    this.dryTries = 0;
+  }
+
+  /** An upcall found nothing. */
+  spurious(queue: number): void {
+    const idle = (this.idleUpcalls[queue] ?? 0) + 1;
+    const { options, timers, events, queues, poll } = this.parts;
+    this.idleUpcalls[queue] = idle % options.stormUpcalls;
+    if (idle < options.stormUpcalls) return;
+    const port = queues()[queue]!.ring.port;
+    events.mask(port);
+    timers.set(`storm ${queue}`, options.stormTicks, () => {
+      events.unmask(port);
+      poll(queue);
+    });
+  }
+
+  /** What follows from answers having been handled. */
+  settle({ refs, pages, ring }: OpenQueue): void {
+    const { timers, options } = this.parts;
+    const { quarantined } = refs.figures;
+    if (quarantined > 0) {
+      if (quarantined > ring.shadows.slots * ring.shadows.maxSegments) {
+        this.parts.onBroken(`the backend keeps ${quarantined} pages of finished requests mapped`);
+        return;
+      }
+      if (!timers.isSet('quarantine')) {
+        this.quarantineWait = options.quarantineTicks;
+        timers.set('quarantine', this.quarantineWait, () => this.retryQuarantine());
+      }
+    }
+    if (pages.idleGranted > 0 && this.purgesLeft !== PURGES_AFTER_USE) {
+      this.purgesLeft = PURGES_AFTER_USE;
+      if (!timers.isSet('purge')) timers.set('purge', options.purgeTicks, () => this.purge());
+    }
+  }
+
+  /** A request could not have its references or pages: it is tried again when some come free. */
+  dry(what: 'references' | 'pages'): void {
+    const { timers, grants, options, queues } = this.parts;
+    const retry = (): void => {
+      for (const { ring } of queues()) ring.retry();
+    };
+    if (what === 'references') {
+      this.freeWait ??= grants.whenFree(() => {
+        // Not from inside the call that freed it: that may be one of ours.
+        timers.set('free', 0, () => {
+          this.freeWait = undefined;
+          retry();
+        });
+      }, 1);
+      return;
+    }
+    if (timers.isSet('dry')) return;
+    if (this.dryTries++ < DRY_TRIES_MAX) {
+      timers.set('dry', Math.min(options.quarantineTicks * 2 ** this.dryTries, TICKS_BETWEEN_TRIES_MAX), retry);
+      return;
+    }
+    // Nobody gives a page back: what waits for one alone fails, rather than for ever.
+    timers.set('dry', 0, () => {
+      for (const { ring } of queues()) ring.failStalled(ERRNO.ENOMEM);
+    });
+  }
+
+  /** Tells that a page which a finished request left behind is the guest's own again. */
+  returned(gref: Gref, gfn: Gfn): void {
+    const { bus, path } = this.parts;
+    if (bus?.observed('blkfront:returned')) bus.emit('blkfront:returned', { path, gref, gfn });
+  }
+
+  /** Tells that the backend holds a page of a finished request. */
+  held(gref: Gref, gfn: Gfn): void {
+    const { bus, path } = this.parts;
+    if (bus?.observed('blkfront:quarantined')) bus.emit('blkfront:quarantined', { path, gref, gfn });
+  }
+
+  /** Forgets everything that waits. */
+  clear(): void {
+    this.freeWait?.unsubscribe();
+    this.freeWait = undefined;
+    this.purgesLeft = 0;
+    this.dryTries = 0;
+    this.idleUpcalls.length = 0;
+  }
+
+  private purge(): void {
+    const { timers, options, queues } = this.parts;
+    let idle = 0;
+    for (const { pages } of queues()) {
+      pages.purge();
+      idle += pages.idleGranted;
+    }
+    this.purgesLeft--;
+    if (idle > 0 && this.purgesLeft > 0) timers.set('purge', options.purgeTicks, () => this.purge());
+    else this.purgesLeft = 0;
+  }
+
+  private retryQuarantine(): void {
+    const { timers, queues } = this.parts;
+    let left = 0;
+    for (const { refs, pages, ring } of queues()) {
+      refs.retry((gref, gfn, page) => {
+        pages.returned(page);
+        this.returned(gref, gfn);
+      });
+      left += refs.figures.quarantined;
+      ring.retry();
+    }
+    if (left === 0) return;
+    this.quarantineWait = Math.min(this.quarantineWait * 2, TICKS_BETWEEN_TRIES_MAX);
+    timers.set('quarantine', this.quarantineWait, () => this.retryQuarantine());
+  }
+}

@@ -1,0 +1,33 @@
+import { describe, expect, it } from 'vitest';
+import { OP } from '../src/index.ts';
+import { connected, noLeaks, pattern, settled } from './fixture.ts';
+
+describe('a block device over its loopback backend', () => {
+  it('connects, writes, reads back and closes with nothing left', async () => {
+    const { world, back, dev } = connected();
+    expect(dev.info).toMatchObject({ sectors: 2048, sectorBytes: 512, queues: 1, ringPages: 1, slots: 32, flush: 'none' });
+    const data = pattern(64 * 1024, 1);
+    await settled(world, dev.write(8, data));
+    expect(back.disk.subarray(8 * 512, 8 * 512 + data.length)).toEqual(data);
+    expect(await settled(world, dev.read(8, data.length))).toEqual(data);
+    await settled(world, dev.close());
+    expect(back.errors).toEqual([]);
+    expect(world.leaks()).toEqual(noLeaks);
+  });
+
+  it('completes plain calls through one callback', () => {
+    const { world, dev, run } = connected({ poolRefs: 'full' });
+    const { device } = dev;
+    const done: number[] = [];
+    device.onDone = (cookie, status) => done.push(cookie, status);
+    const gfns = [world.page(), world.page()];
+    // The pages start at byte 512 of the first and end in the second.
+    expect(device.submit(OP.READ, 3, gfns, 512, 9, 77)).toBe(0);
+    run();
+    expect(done).toEqual([77, 0]);
+    expect(world.bytes(gfns[0]!)[512]).toBe(3);
+    expect(world.bytes(gfns[1]!)[512]).toBe(11);
+    expect(world.bytes(gfns[1]!)[1024]).toBe(0);
+    expect(world.bytes(gfns[0]!)[0]).toBe(0);
+  });
+});
