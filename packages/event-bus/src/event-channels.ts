@@ -1,4 +1,5 @@
 import type { DomId, Port } from './contract.ts';
+import { Doorbells } from './doorbells.ts';
 import { EVTCHN_STATUS, EvtchnError } from './errors.ts';
 import { type Channel, EventDomain, FREE, INTERDOMAIN, IPI, PIRQ, RESERVED, UNBOUND, VIRQ } from './event-domain.ts';
 import { createDomainPorts } from './event-ports.ts';
@@ -11,20 +12,21 @@ const DOMID_SELF = 0x7ff0;
 
 /** All domains' channels. Operations name the domain that asks; capabilities are made of them. */
 export class Channels implements EventChannels {
-  readonly #domains = new Map<number, EventDomain>();
+  /** By domid: a lookup in an array costs less than one in a map, and every ring and delivery makes one. */
+  readonly #domains: (EventDomain | undefined)[] = [];
   readonly #ports = new Map<number, DomainPorts>();
-  readonly #queue: UpcallQueue;
+  readonly doorbells: Doorbells;
   readonly #bus: EventBus<EvtchnEvents> | undefined;
   readonly #gone = { sent: 0, merged: 0, dropped: 0, upcalls: 0, handled: 0 };
 
   constructor(queue: UpcallQueue, bus: EventBus<EvtchnEvents> | undefined) {
-    this.#queue = queue;
+    this.doorbells = new Doorbells(queue, bus);
     this.#bus = bus;
   }
 
   addDomain(options: EventDomainOptions): DomainPorts {
     const { domid, portMax = 0 } = options;
-    if (this.#domains.has(domid)) {
+    if (this.#domains[domid] !== undefined) {
       throw new EvtchnError({
         errno: 'EEXIST',
         operation: 'add_domain',
@@ -34,22 +36,25 @@ export class Channels implements EventChannels {
         allowed: 'one that is not taken',
       });
     }
+    if (!Number.isInteger(domid) || domid < 0 || domid >= DOMID_SELF)
+      throw new RangeError(`domid is ${domid}; allowed is a whole number from 0 to ${DOMID_SELF - 1}`);
     checkLayout(options);
     if (!Number.isInteger(portMax) || portMax < 0) throw new RangeError(`portMax is ${portMax}; allowed is a whole number from 0`);
     const domain = new EventDomain(options);
     const ports = createDomainPorts(this, domain);
-    this.#domains.set(domid, domain);
+    while (this.#domains.length <= domid) this.#domains.push(undefined);
+    this.#domains[domid] = domain;
     this.#ports.set(domid, ports);
     return ports;
   }
 
   removeDomain(domid: DomId): void {
-    const domain = this.#domains.get(domid);
+    const domain = this.#domains[domid];
     if (domain === undefined) return;
     domain.dead = true;
     this.reset(domain);
     for (const count of ['sent', 'merged', 'dropped', 'upcalls', 'handled'] as const) this.#gone[count] += domain[count];
-    this.#domains.delete(domid);
+    this.#domains[domid] = undefined;
     this.#ports.delete(domid);
   }
 
@@ -60,24 +65,24 @@ export class Channels implements EventChannels {
   }
 
   hasDomain(domid: DomId): boolean {
-    return this.#domains.has(domid);
+    return this.#domains[domid] !== undefined;
   }
 
   trySend(domid: DomId, port: number): number {
-    const domain = this.#domains.get(domid);
+    const domain = this.#domains[domid];
     return domain === undefined ? EVTCHN_STATUS.ESRCH : this.send(domain, port);
   }
 
   tryUnmask(domid: DomId, port: number): number {
-    const domain = this.#domains.get(domid);
+    const domain = this.#domains[domid];
     if (domain === undefined) return EVTCHN_STATUS.ESRCH;
     if (!isPortNumber(domain, port)) return EVTCHN_STATUS.EINVAL;
-    this.unmask(domain, port);
+    this.doorbells.unmask(domain, port);
     return 0;
   }
 
   raiseVirq(domid: DomId, virq: number): boolean {
-    const domain = this.#domains.get(domid);
+    const domain = this.#domains[domid];
     const port = domain?.virqPorts[virq] ?? 0;
     if (domain === undefined || port === 0) return false;
     this.#ring(domain, domain.channels[port]!);
@@ -85,46 +90,29 @@ export class Channels implements EventChannels {
   }
 
   raise(domid: DomId, port: number): boolean {
-    const channel = this.#domains.get(domid)?.channels[port];
+    const channel = this.#domains[domid]?.channels[port];
     if (channel === undefined || channel.state <= RESERVED) return false;
-    this.#setPending(channel);
+    this.doorbells.raise(channel);
     return true;
   }
 
   kick(domid: DomId): void {
-    const domain = this.#domains.get(domid);
-    if (domain !== undefined) this.wake(domain);
+    const domain = this.#domains[domid];
+    if (domain !== undefined) this.doorbells.wake(domain);
   }
 
   poll(domid: DomId, on: boolean): void {
-    const domain = this.#domains.get(domid);
+    const domain = this.#domains[domid];
     if (domain !== undefined) domain.polling = on;
   }
 
   deliver(domid: DomId): number {
-    const domain = this.#domains.get(domid);
-    if (domain === undefined) return 0;
-    domain.scheduled = false;
-    const { u8 } = domain.views;
-    if (u8[domain.upcallPendingByte] === 0 || u8[domain.upcallMaskByte] !== 0) return 0;
-    domain.upcalls += 1;
-    if (domain.entry !== undefined) {
-      domain.entry();
-      return 0;
-    }
-    u8[domain.upcallPendingByte] = 0;
-    const before = domain.handled;
-    for (let i = 0; i < domain.selWords; i += 1) {
-      const sel = domain.views.u32[domain.selWord + i]!;
-      if (sel === 0) continue;
-      domain.views.u32[domain.selWord + i] = 0;
-      this.#deliverGroups(domain, i, sel);
-    }
-    return domain.handled - before;
+    const domain = this.#domains[domid];
+    return domain === undefined ? 0 : this.doorbells.deliver(domain);
   }
 
   counts(domid: DomId): DoorbellCounts {
-    const domain = this.#domains.get(domid);
+    const domain = this.#domains[domid];
     if (domain === undefined) throw noDomain(domid);
     const { sent, merged, dropped, upcalls, handled } = domain;
     return { sent, merged, dropped, upcalls, handled };
@@ -132,14 +120,15 @@ export class Channels implements EventChannels {
 
   totals(): DoorbellCounts {
     const sum = { ...this.#gone };
-    for (const domain of this.#domains.values()) {
+    for (const domain of this.#domains) {
+      if (domain === undefined) continue;
       for (const count of ['sent', 'merged', 'dropped', 'upcalls', 'handled'] as const) sum[count] += domain[count];
     }
     return sum;
   }
 
   eachPort(domid: DomId, visit: (port: Port, status: PortStatus) => void): void {
-    for (const channel of this.#domains.get(domid)?.channels ?? []) {
+    for (const channel of this.#domains[domid]?.channels ?? []) {
       if (channel.state > RESERVED) visit(channel.port as Port, statusOf(channel));
     }
   }
@@ -159,7 +148,7 @@ export class Channels implements EventChannels {
   bindInterdomain(domain: EventDomain, remote: number, remotePort: number): Port {
     const operation = 'bind_interdomain';
     const { domid } = domain;
-    const peer = remote === DOMID_SELF ? domain : this.#domains.get(remote);
+    const peer = remote === DOMID_SELF ? domain : this.#domains[remote];
     if (peer === undefined) {
       throw new EvtchnError({ errno: 'ESRCH', operation, domid, argument: 'remote domid', value: remote, allowed: 'a domain that exists' });
     }
@@ -175,7 +164,7 @@ export class Channels implements EventChannels {
     other.remote = local;
     other.detail = 0;
     // Rings from the far end while it was unbound were lost, so the near end looks once.
-    this.#setPending(local);
+    this.doorbells.raise(local);
     const port = local.port as Port;
     if (this.#bus?.observed('evtchn:bound')) {
       this.#bus.emit('evtchn:bound', { kind: 'interdomain', domid, port, remote: peer.domid, remotePort: remotePort as Port });
@@ -258,30 +247,6 @@ export class Channels implements EventChannels {
     return 0;
   }
 
-  unmask(domain: EventDomain, port: number): void {
-    const { u32 } = domain.views;
-    const word = port >>> 5;
-    const bit = 1 << (port & 31);
-    const was = u32[domain.maskWord + word]!;
-    u32[domain.maskWord + word] = was & ~bit;
-    if ((was & bit) !== 0 && (u32[domain.pendingWord + word]! & bit) !== 0) this.#select(domain, port);
-  }
-
-  /** Schedules what waits in the domain, unless its upcalls are masked. */
-  wake(domain: EventDomain): void {
-    const { u8 } = domain.views;
-    if (domain.scheduled || u8[domain.upcallPendingByte] === 0 || u8[domain.upcallMaskByte] !== 0) return;
-    domain.scheduled = true;
-    this.#queue.schedule(domain.domid);
-  }
-
-  /** Lets a port through again whose pending bit nobody answered. */
-  reraise(channel: Channel): void {
-    const { u32 } = channel.domain.views;
-    const deliverable = u32[channel.pendingWord]! & ~u32[channel.maskWord]! & channel.bit;
-    if (deliverable !== 0) this.#select(channel.domain, channel.port);
-  }
-
   close(domain: EventDomain, port: number): void {
     const channel = this.open(domain, 'close', port);
     const { remote } = channel;
@@ -333,80 +298,13 @@ export class Channels implements EventChannels {
 
   #ring(from: EventDomain, target: Channel, port?: number): void {
     from.sent += 1;
-    const merged = !this.#setPending(target);
+    const merged = !this.doorbells.raise(target);
     if (merged) from.merged += 1;
     if (port !== undefined && this.#bus?.observed('evtchn:sent')) this.#sentFact(from, port, merged, false);
   }
 
   #sentFact(from: EventDomain, port: number, merged: boolean, dropped: boolean): void {
     this.#bus?.emit('evtchn:sent', { domid: from.domid, port: port as Port, merged, dropped });
-  }
-
-  /** False when it was pending already. */
-  #setPending(channel: Channel): boolean {
-    const { domain, bit } = channel;
-    const { u32 } = domain.views;
-    const pending = u32[channel.pendingWord]!;
-    if ((pending & bit) !== 0) return false;
-    u32[channel.pendingWord] = pending | bit;
-    if ((u32[channel.maskWord]! & bit) === 0) this.#select(domain, channel.port);
-    else if (domain.polling) this.#schedule(domain);
-    return true;
-  }
-
-  #select(domain: EventDomain, port: number): void {
-    const { u8, u32 } = domain.views;
-    const group = port >>> domain.groupShift;
-    u32[domain.selWord + (group >>> 5)]! |= 1 << (group & 31);
-    u8[domain.upcallPendingByte] = 1;
-    if (domain.polling || u8[domain.upcallMaskByte] === 0) this.#schedule(domain);
-  }
-
-  #schedule(domain: EventDomain): void {
-    if (domain.scheduled) return;
-    domain.scheduled = true;
-    this.#queue.schedule(domain.domid);
-  }
-
-  /** The ports under the selector bits `sel` of selector word `index`. */
-  #deliverGroups(domain: EventDomain, index: number, sel: number): void {
-    const words = 1 << (domain.groupShift - 5);
-    let rest = sel;
-    let done = false;
-    try {
-      while (rest !== 0) {
-        const group = index * 32 + (31 - Math.clz32(rest & -rest));
-        for (let i = 0; i < words; i += 1) this.#deliverWord(domain, group * words + i);
-        rest &= rest - 1;
-      }
-      done = true;
-    } finally {
-      // A handler threw: what was not looked at, and the rest of its word, stays selected.
-      if (!done) {
-        domain.views.u32[domain.selWord + index]! |= rest;
-        domain.views.u8[domain.upcallPendingByte] = 1;
-        this.wake(domain);
-      }
-    }
-  }
-
-  #deliverWord(domain: EventDomain, word: number): void {
-    const { channels, pendingWord, maskWord } = domain;
-    let bits = domain.views.u32[pendingWord + word]! & ~domain.views.u32[maskWord + word]!;
-    while (bits !== 0) {
-      const bit = bits & -bits;
-      bits ^= bit;
-      const channel = channels[word * 32 + (31 - Math.clz32(bit))];
-      if (channel === undefined || channel.handler === undefined) continue;
-      // An earlier handler may have masked, answered or closed it, or the memory may have grown.
-      const { u32 } = domain.views;
-      const pending = u32[pendingWord + word]!;
-      if ((pending & ~u32[maskWord + word]! & bit) === 0) continue;
-      u32[pendingWord + word] = pending & ~bit;
-      domain.handled += 1;
-      if (this.#bus?.observed('evtchn:delivered')) this.#bus.emit('evtchn:delivered', { domid: domain.domid, port: channel.port as Port });
-      channel.handler();
-    }
   }
 }
 

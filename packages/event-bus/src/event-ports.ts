@@ -57,7 +57,7 @@ class Ports implements DomainPorts {
     channel.handler = handler;
     channel.registrations += 1;
     const registration = channel.registrations;
-    this.#channels.reraise(channel);
+    this.#channels.doorbells.reraise(channel);
     return {
       unsubscribe() {
         if (channel.registrations === registration) channel.handler = undefined;
@@ -73,7 +73,7 @@ class Ports implements DomainPorts {
 
   unmask(port: Port): void {
     this.#checkNumber('unmask', port);
-    this.#channels.unmask(this.#domain, port);
+    this.#channels.doorbells.unmask(this.#domain, port);
   }
 
   isMasked(port: Port): boolean {
@@ -109,12 +109,12 @@ class Ports implements DomainPorts {
 
   enableUpcalls(): void {
     this.#domain.views.u8[this.#domain.upcallMaskByte] = 0;
-    this.#channels.wake(this.#domain);
+    this.#channels.doorbells.wake(this.#domain);
   }
 
   setUpcallEntry(entry: (() => void) | undefined): void {
     this.#domain.entry = entry;
-    this.#channels.wake(this.#domain);
+    this.#channels.doorbells.wake(this.#domain);
   }
 
   #checkNumber(operation: string, port: number): void {

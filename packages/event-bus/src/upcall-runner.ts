@@ -12,33 +12,39 @@ export interface UpcallRunner extends UpcallQueue {
   run(channels: Pick<EventChannels, 'deliver'>, stepsMax?: number): number;
 }
 
+class Runner implements UpcallRunner {
+  /** A ring of a power of two; the counters run on. */
+  #ring = new Uint16Array(16);
+  #taken = 0;
+  waiting = 0;
+
+  schedule(domain: DomId): void {
+    if (this.waiting === this.#ring.length) this.#grow();
+    this.#ring[(this.#taken + this.waiting) & (this.#ring.length - 1)] = domain;
+    this.waiting += 1;
+  }
+
+  run(channels: Pick<EventChannels, 'deliver'>, stepsMax = Number.POSITIVE_INFINITY): number {
+    let steps = 0;
+    while (this.waiting > 0 && steps < stepsMax) {
+      const domain = this.#ring[this.#taken]!;
+      this.#taken = (this.#taken + 1) & (this.#ring.length - 1);
+      this.waiting -= 1;
+      steps += 1;
+      channels.deliver(domain as DomId);
+    }
+    return steps;
+  }
+
+  #grow(): void {
+    const ring = new Uint16Array(this.#ring.length * 2);
+    for (let i = 0; i < this.waiting; i += 1) ring[i] = this.#ring[(this.#taken + i) & (this.#ring.length - 1)]!;
+    this.#ring = ring;
+    this.#taken = 0;
+  }
+}
+
 /** Makes an {@link UpcallRunner}. Cost of a step: O(1), nothing allocated. */
 export function createUpcallRunner(): UpcallRunner {
-  const domains: DomId[] = [];
-  let head = 0;
-  return {
-    get waiting() {
-      return domains.length - head;
-    },
-    schedule(domain) {
-      domains.push(domain);
-    },
-    run(channels, stepsMax = Number.POSITIVE_INFINITY) {
-      let steps = 0;
-      while (head < domains.length && steps < stepsMax) {
-        const domain = domains[head]!;
-        head += 1;
-        if (head === domains.length) {
-          domains.length = 0;
-          head = 0;
-        } else if (head >= 1024 && head * 2 > domains.length) {
-          domains.splice(0, head);
-          head = 0;
-        }
-        steps += 1;
-        channels.deliver(domain);
-      }
-      return steps;
-    },
-  };
+  return new Runner();
 }

@@ -269,6 +269,8 @@ describe('refusals', () => {
     expect(bad({ layout: { ...words.layout, wordBits: 16 } })).toThrow('wordBits is 16; allowed is 32 or 64');
     expect(bad({ layout: { ...words.layout, upcallMask: 1 << 20 } })).toThrow(RangeError);
     expect(bad({ portMax: -1 })).toThrow(RangeError);
+    expect(bad({ domid: 0x7ff0 })).toThrow(RangeError);
+    expect(bad({ domid: 2 ** 32 })).toThrow(RangeError);
     expect(channels.hasDomain(domid)).toBe(false);
   });
 
