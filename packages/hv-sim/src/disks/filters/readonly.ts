@@ -1,0 +1,27 @@
+import { DISK_ERRNO, type Disk } from '../disk.ts';
+import { type DiskFilter, FilterBase } from './filter.ts';
+
+class ReadonlyFilter extends FilterBase {
+  readonly kind = 'readonly';
+
+  override get readonly(): boolean {
+    return this.enabled || this.inner.readonly;
+  }
+  override get discards(): boolean {
+    return !this.enabled && this.inner.discards;
+  }
+  override write(...args: Parameters<Disk['write']>): number {
+    return this.enabled ? -DISK_ERRNO.EROFS : this.inner.write(...args);
+  }
+  override discard(...args: Parameters<Disk['discard']>): number {
+    return this.enabled ? -DISK_ERRNO.EROFS : this.inner.discard(...args);
+  }
+  override writeZeroes(...args: Parameters<Disk['writeZeroes']>): number {
+    return this.enabled ? -DISK_ERRNO.EROFS : this.inner.writeZeroes(...args);
+  }
+}
+
+/** Makes a disk that cannot be written. A device that is connected already keeps what it was told of `readonly`. */
+export function readonlyFilter(inner: Disk): DiskFilter {
+  return new ReadonlyFilter(inner);
+}
