@@ -1,4 +1,5 @@
 import type { DomId, Port } from './contract.ts';
+import { DomainTable } from './domain-table.ts';
 import { Doorbells } from './doorbells.ts';
 import { EVTCHN_STATUS, EvtchnError } from './errors.ts';
 import { type Channel, EventDomain, FREE, INTERDOMAIN, IPI, PIRQ, RESERVED, UNBOUND, VIRQ } from './event-domain.ts';
@@ -12,8 +13,7 @@ const DOMID_SELF = 0x7ff0;
 
 /** All domains' channels. Operations name the domain that asks; capabilities are made of them. */
 export class Channels implements EventChannels {
-  /** By domid: a lookup in an array costs less than one in a map, and every ring and delivery makes one. */
-  readonly #domains: (EventDomain | undefined)[] = [];
+  readonly #domains = new DomainTable();
   readonly #ports = new Map<number, DomainPorts>();
   readonly doorbells: Doorbells;
   readonly #bus: EventBus<EvtchnEvents> | undefined;
@@ -26,7 +26,7 @@ export class Channels implements EventChannels {
 
   addDomain(options: EventDomainOptions): DomainPorts {
     const { domid, portMax = 0 } = options;
-    if (this.#domains[domid] !== undefined) {
+    if (this.#find(domid) !== undefined) {
       throw new EvtchnError({
         errno: 'EEXIST',
         operation: 'add_domain',
@@ -42,19 +42,18 @@ export class Channels implements EventChannels {
     if (!Number.isInteger(portMax) || portMax < 0) throw new RangeError(`portMax is ${portMax}; allowed is a whole number from 0`);
     const domain = new EventDomain(options);
     const ports = createDomainPorts(this, domain);
-    while (this.#domains.length <= domid) this.#domains.push(undefined);
-    this.#domains[domid] = domain;
+    this.#domains.set(domid, domain);
     this.#ports.set(domid, ports);
     return ports;
   }
 
   removeDomain(domid: DomId): void {
-    const domain = this.#domains[domid];
+    const domain = this.#find(domid);
     if (domain === undefined) return;
     domain.dead = true;
     this.reset(domain);
     for (const count of ['sent', 'merged', 'dropped', 'upcalls', 'handled'] as const) this.#gone[count] += domain[count];
-    this.#domains[domid] = undefined;
+    this.#domains.set(domid, undefined);
     this.#ports.delete(domid);
   }
 
@@ -65,16 +64,16 @@ export class Channels implements EventChannels {
   }
 
   hasDomain(domid: DomId): boolean {
-    return this.#domains[domid] !== undefined;
+    return this.#find(domid) !== undefined;
   }
 
   trySend(domid: DomId, port: number): number {
-    const domain = this.#domains[domid];
+    const domain = this.#find(domid);
     return domain === undefined ? EVTCHN_STATUS.ESRCH : this.send(domain, port);
   }
 
   tryUnmask(domid: DomId, port: number): number {
-    const domain = this.#domains[domid];
+    const domain = this.#find(domid);
     if (domain === undefined) return EVTCHN_STATUS.ESRCH;
     if (!isPortNumber(domain, port)) return EVTCHN_STATUS.EINVAL;
     this.doorbells.unmask(domain, port);
@@ -82,7 +81,7 @@ export class Channels implements EventChannels {
   }
 
   raiseVirq(domid: DomId, virq: number): boolean {
-    const domain = this.#domains[domid];
+    const domain = this.#find(domid);
     const port = domain?.virqPorts[virq] ?? 0;
     if (domain === undefined || port === 0) return false;
     this.#ring(domain, domain.channels[port]!);
@@ -90,29 +89,29 @@ export class Channels implements EventChannels {
   }
 
   raise(domid: DomId, port: number): boolean {
-    const channel = this.#domains[domid]?.channels[port];
+    const channel = this.#find(domid)?.channels[port];
     if (channel === undefined || channel.state <= RESERVED) return false;
     this.doorbells.raise(channel);
     return true;
   }
 
   kick(domid: DomId): void {
-    const domain = this.#domains[domid];
+    const domain = this.#find(domid);
     if (domain !== undefined) this.doorbells.wake(domain);
   }
 
   poll(domid: DomId, on: boolean): void {
-    const domain = this.#domains[domid];
+    const domain = this.#find(domid);
     if (domain !== undefined) domain.polling = on;
   }
 
   deliver(domid: DomId): number {
-    const domain = this.#domains[domid];
+    const domain = this.#find(domid);
     return domain === undefined ? 0 : this.doorbells.deliver(domain);
   }
 
   counts(domid: DomId): DoorbellCounts {
-    const domain = this.#domains[domid];
+    const domain = this.#find(domid);
     if (domain === undefined) throw noDomain(domid);
     const { sent, merged, dropped, upcalls, handled } = domain;
     return { sent, merged, dropped, upcalls, handled };
@@ -120,15 +119,14 @@ export class Channels implements EventChannels {
 
   totals(): DoorbellCounts {
     const sum = { ...this.#gone };
-    for (const domain of this.#domains) {
-      if (domain === undefined) continue;
+    this.#domains.forEach((domain) => {
       for (const count of ['sent', 'merged', 'dropped', 'upcalls', 'handled'] as const) sum[count] += domain[count];
-    }
+    });
     return sum;
   }
 
   eachPort(domid: DomId, visit: (port: Port, status: PortStatus) => void): void {
-    for (const channel of this.#domains[domid]?.channels ?? []) {
+    for (const channel of this.#find(domid)?.channels ?? []) {
       if (channel.state > RESERVED) visit(channel.port as Port, statusOf(channel));
     }
   }
@@ -148,7 +146,7 @@ export class Channels implements EventChannels {
   bindInterdomain(domain: EventDomain, remote: number, remotePort: number): Port {
     const operation = 'bind_interdomain';
     const { domid } = domain;
-    const peer = remote === DOMID_SELF ? domain : this.#domains[remote];
+    const peer = remote === DOMID_SELF ? domain : this.#find(remote);
     if (peer === undefined) {
       throw new EvtchnError({ errno: 'ESRCH', operation, domid, argument: 'remote domid', value: remote, allowed: 'a domain that exists' });
     }
@@ -278,6 +276,12 @@ export class Channels implements EventChannels {
     const channel = domain.channels[port];
     if (channel === undefined || channel.state <= RESERVED) throw badPort(domain, operation, port, 'an open port of the domain');
     return channel;
+  }
+
+  /** A domid from outside may be any number: 2^32 must not find domain 0. */
+  #find(domid: number): EventDomain | undefined {
+    const domain = this.#domains.get(domid);
+    return domain !== undefined && domain.domid === domid ? domain : undefined;
   }
 
   #claim(domain: EventDomain, operation: string): Channel {

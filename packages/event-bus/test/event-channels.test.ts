@@ -251,7 +251,7 @@ describe('refusals', () => {
     const { near } = connect(ports);
     expect(channels.trySend(DOM0, near)).toBe(0);
     for (const bad of [0, 77, 4096, 2 ** 32, 2 ** 32 + near, -1, 0.5, Number.NaN]) expect(channels.trySend(DOM0, bad)).toBe(-22);
-    expect(channels.trySend(domId(9), near)).toBe(-3);
+    for (const nobody of [9, 256, 0x7fff, 2 ** 32, -1, 0.5]) expect(channels.trySend(nobody as never, near)).toBe(-3);
     expect(channels.tryUnmask(DOM0, near)).toBe(0);
     expect(channels.tryUnmask(DOM0, 4096)).toBe(-22);
     expect(channels.tryUnmask(domId(9), near)).toBe(-3);

@@ -152,7 +152,7 @@ export function eventPortsSuite({ describe, it }: SuiteTools, name: string, make
         refuses(() => front.onUpcall(bad as Port, () => undefined), 'EINVAL', `handler of port ${bad}`);
         refuses(() => back.bindInterdomain(frontDomid, bad as Port), 'EINVAL', `bind to port ${bad}`);
       }
-      refuses(() => back.bindInterdomain(domId(0x7fe0), near), 'ESRCH', 'bind to a domain that is not there');
+      refuses(() => back.bindInterdomain(domId(0x7dec), near), 'ESRCH', 'bind to a domain that is not there');
       refuses(() => front.onUpcall(near, () => undefined), 'EEXIST', 'a second handler');
     });
 
