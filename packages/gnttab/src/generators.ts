@@ -1,4 +1,4 @@
-import type * as FastCheck from 'fast-check';
+import type FastCheck from 'fast-check';
 
 /** What a step of a schedule does; a schedule's runner decides what it applies to. */
 export const TABLE_STEPS = [
@@ -17,6 +17,9 @@ export const TABLE_STEPS = [
   'endForeignAccess',
   'peerMaps',
   'peerUnmaps',
+  'peerFlips',
+  'growthFails',
+  'recordFails',
   'requestCallback',
   'cancelCallback',
   'advance',
@@ -30,7 +33,7 @@ export interface TableStep {
 }
 
 /**
- * Random schedules of a grant table: at most `steps` of them.
+ * Random schedules of a grant table of exactly `steps` steps.
  * @param fc fast-check itself, handed in so that nothing here needs it at run time.
  */
 export function tableSchedules(fc: typeof FastCheck, steps: number, countMax: number = 40): FastCheck.Arbitrary<TableStep[]> {
@@ -39,5 +42,5 @@ export function tableSchedules(fc: typeof FastCheck, steps: number, countMax: nu
     pick: fc.nat({ max: 0x7fff_ffff }),
     count: fc.integer({ min: 1, max: countMax }),
   });
-  return fc.array(step, { maxLength: steps, size: 'max' });
+  return fc.array(step, { minLength: steps, maxLength: steps });
 }

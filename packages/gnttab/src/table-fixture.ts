@@ -58,6 +58,8 @@ export function tableFixture(options: TableFixtureOptions = {}): TableFixture {
       pages: { inUse: (page) => pages.get(page) > 1, hold: (page) => pages.add(page, 1), release: (page) => pages.add(page, -1) },
     },
   );
+  // Handles count from the start in every domain.
+  const place = (peer: number, handle: number): number => peer * 2 ** 32 + handle;
   const places = new Map<number, number>();
   let vfn = 0x1000;
   return {
@@ -72,14 +74,14 @@ export function tableFixture(options: TableFixtureOptions = {}): TableFixture {
       const op = mapOp({ vfn: vfn++, ref: gref, domid: owner, readonly });
       hypervisor.domain(peer).hypercalls.map([op], 1);
       if (op.status !== 0) throw new Error(`mapping reference ${gref} as domain ${peer} gave status ${op.status}`);
-      places.set(op.handle, op.vfn);
+      places.set(place(peer, op.handle), op.vfn);
       return op.handle;
     },
     unmapAs(peer, handle) {
-      const op = unmapOp(places.get(handle) ?? 0, handle);
+      const op = unmapOp(places.get(place(peer, handle)) ?? 0, handle);
       hypervisor.domain(peer).hypercalls.unmap([op], 1);
       if (op.status !== 0) throw new Error(`unmapping handle ${handle} as domain ${peer} gave status ${op.status}`);
-      places.delete(handle);
+      places.delete(place(peer, handle));
     },
   };
 }
