@@ -1,3 +1,18 @@
+export {
+  type BlkCapabilities,
+  type BlkDevInfo,
+  type BlkQueueConf,
+  type BlkQueueInfo,
+  blkDev,
+  type ConfiguredBlkDev,
+  hasMore,
+  isNotReady,
+  isSuccessful,
+  type RunningBlkDev,
+  STATUS,
+  type UnconfiguredBlkDev,
+} from './blkdev.ts';
+export { BLKREQ, BLKREQ_STATE, type BlkReq } from './blkdev-requests.ts';
 export { BlockDevice, type DiscardOptions, type WaitOptions, type WriteOptions } from './block-device.ts';
 export type { BlkBuffer } from './buffers.ts';
 export { Device } from './device.ts';

@@ -18,6 +18,9 @@ export class FakeGrants implements Grants {
   private readonly waiting: { callback: () => void; count: number }[] = [];
   private readonly deferred: { gref: Gref; ended: () => void }[] = [];
   private readonly lent: Set<number> = new Set();
+  /** Open references by frame, as the guest means them to be. */
+  private readonly openFrames: Map<number, number> = new Map();
+  private readonly openAs: Int32Array;
   /** `revoke` calls, refused ones too. */
   revokes = 0;
   permits = 0;
@@ -27,6 +30,7 @@ export class FakeGrants implements Grants {
     this.words = new Uint32Array(entries * 2);
     this.readers = new Uint32Array(entries);
     this.writers = new Uint32Array(entries);
+    this.openAs = new Int32Array(entries).fill(-1);
     for (let i = entries - 1; i >= RESERVED; i--) this.free.push(i);
   }
 
@@ -70,6 +74,8 @@ export class FakeGrants implements Grants {
     if (!this.lent.has(gref)) throw new Error(`reference ${gref} is opened without having been taken`);
     if ((this.words[gref * 2]! & 0xffff) !== 0) throw new Error(`reference ${gref} is opened twice`);
     this.permits++;
+    this.openAs[gref] = gfn;
+    this.openFrames.set(gfn, (this.openFrames.get(gfn) ?? 0) + 1);
     this.words[gref * 2 + 1] = gfn;
     this.words[gref * 2] = (peer << 16) | PERMIT | (readonly ? READONLY : 0);
   }
@@ -79,7 +85,17 @@ export class FakeGrants implements Grants {
     const word = this.words[gref * 2]!;
     if ((word & (READING | WRITING)) !== 0) return false;
     this.words[gref * 2] = word & 0xffff_0000;
+    const gfn = this.openAs[gref]!;
+    if (gfn !== -1) {
+      this.openAs[gref] = -1;
+      this.openFrames.set(gfn, this.openFrames.get(gfn)! - 1);
+    }
     return true;
+  }
+
+  /** Whether a reference to the frame is open. */
+  isOpen(gfn: number): boolean {
+    return (this.openFrames.get(gfn) ?? 0) > 0;
   }
 
   inUse(gref: Gref): boolean {

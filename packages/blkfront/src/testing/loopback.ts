@@ -59,7 +59,7 @@ interface BackQueue {
 export class Loopback {
   readonly path: string;
   readonly front: string;
-  readonly disk: Uint8Array;
+  disk: Uint8Array;
   readonly seen: SeenRequest[] = [];
   readonly queues: BackQueue[] = [];
   /** Operations that answer EOPNOTSUPP, and requests that answer an error. */
@@ -136,6 +136,11 @@ export class Loopback {
 
   /** Announces another size, as a real backend does: sectors, then the state again. */
   resize(sectors: number): void {
+    if (sectors * 512 > this.disk.length) {
+      const longer = new Uint8Array(sectors * 512);
+      longer.set(this.disk);
+      this.disk = longer;
+    }
     this.sectors = sectors;
     this.set('sectors', sectors);
     this.say(4);

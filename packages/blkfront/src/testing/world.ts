@@ -161,7 +161,7 @@ export class World {
       },
       free: (gfn) => {
         if (!this.heldPages.delete(gfn)) throw new Error(`page ${gfn} is given back twice`);
-        if (this.grants.reachable().has(gfn)) throw new Error(`page ${gfn} is given back while the backend can reach it`);
+        if (this.grants.isOpen(gfn)) throw new Error(`page ${gfn} is given back while the backend can reach it`);
         this.freePages.push(gfn);
       },
       frame: (gfn) => this.frames[gfn]!,
