@@ -12,9 +12,9 @@ const HEAD_CELL = -2;
 export class ListModel {
   link: Uint32Array;
   bitmap: Uint32Array;
-  freeHead = END;
+  freeHead: number = END;
   freeCount = 0;
-  lastFree = END;
+  lastFree: number = END;
   anchor: number = NO_ANCHOR;
   size = 0;
   frames = 0;
