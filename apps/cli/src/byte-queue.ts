@@ -64,7 +64,8 @@ export class ByteQueue {
   }
 
   #add(op: Op, offset: number, length: number, bytes: Uint8Array | null, done: (errno: number) => void): void {
-    const cookie = this.#free.pop() ?? this.#transfers.push({ op, sector: 0, sectors: 0, bytes: null, issued: 0, parts: 0, status: 0, done }) - 1;
+    const cookie =
+      this.#free.pop() ?? this.#transfers.push({ op, sector: 0, sectors: 0, bytes: null, issued: 0, parts: 0, status: 0, done }) - 1;
     const transfer = this.#transfers[cookie] as Transfer;
     transfer.op = op;
     transfer.sector = offset / 512;

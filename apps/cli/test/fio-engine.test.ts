@@ -60,15 +60,18 @@ describe('the sample job files', () => {
 });
 
 describe('verification', () => {
+  const flip = (bytes: Uint8Array): void => {
+    bytes[100] = (bytes[100] as number) ^ 1;
+  };
   const job = '[v]\nrw=randwrite\nbs=4k\nsize=1m\niodepth=8\nverify=crc32c\n';
 
   it('finds a disk that changes what it was given', () => {
-    const { reports } = run(job, { corrupt: (bytes) => (bytes[100] ^= 1) });
+    const { reports } = run(job, { corrupt: flip });
     expect((reports.get('v') as JobReport).stats).toMatchObject({ error: 84, errors: 256 });
   });
 
   it('stops at the first wrong block with verify_fatal', () => {
-    const { reports } = run(`${job}verify_fatal=1\n`, { corrupt: (bytes) => (bytes[100] ^= 1) });
+    const { reports } = run(`${job}verify_fatal=1\n`, { corrupt: flip });
     expect((reports.get('v') as JobReport).stats.error).toBe(84);
     expect((reports.get('v') as JobReport).stats.errors).toBeLessThanOrEqual(8);
   });

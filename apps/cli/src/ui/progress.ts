@@ -14,7 +14,8 @@ export async function progressBar(output: Output, title: string, total: number, 
   const { SingleBar, Presets } = (await import('cli-progress')).default;
   const bar = new SingleBar(
     {
-      format: total > 0 ? `${title} [{bar}] {percentage}% {shown} {note} eta {eta_formatted}` : `${title} {shown} {note} {duration_formatted}`,
+      format:
+        total > 0 ? `${title} [{bar}] {percentage}% {shown} {note} eta {eta_formatted}` : `${title} {shown} {note} {duration_formatted}`,
       stream: process.stderr,
       hideCursor: true,
       clearOnComplete: true,

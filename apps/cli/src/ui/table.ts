@@ -3,7 +3,12 @@ import type { Output } from '../context.ts';
 import { palette } from './palette.ts';
 
 /** Rows under headings: boxes on a terminal, tabs between columns elsewhere. */
-export function table(output: Output, env: Readonly<Partial<Record<string, string>>>, head: readonly string[], rows: readonly (readonly string[])[]): string {
+export function table(
+  output: Output,
+  env: Readonly<Partial<Record<string, string>>>,
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+): string {
   if (output.isTTY !== true) return `${[head, ...rows].map((row) => row.join('\t')).join('\n')}\n`;
   const { bold } = palette(output, env);
   const box = new Table({

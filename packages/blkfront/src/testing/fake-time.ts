@@ -75,7 +75,7 @@ export class FakeTime implements SchedulerLike {
   }
 
   /** Runs items and timers until nothing is left, or `ticks` have passed. */
-  run(ticks = Number.POSITIVE_INFINITY): void {
+  run(ticks: number = Number.POSITIVE_INFINITY): void {
     const end = this.clock + ticks;
     for (let i = 0; i < 1_000_000; i++) {
       if (this.queue.length === 0) {

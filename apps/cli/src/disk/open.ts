@@ -1,0 +1,114 @@
+import {
+  corruptFilter,
+  createRandom,
+  type Disk,
+  type DiskFaultCount,
+  type DiskFilter,
+  delayFilter,
+  diskFaults,
+  errorFilter,
+  type Machine,
+  memoryDisk,
+  nullDisk,
+  type Random,
+  readonlyFilter,
+  statsFilter,
+  tornFilter,
+  volatileCacheFilter,
+} from '@paravirt/hv-sim';
+import { cowFileDisk, fileDisk, sparseDisk } from '@paravirt/hv-sim/node';
+import { CliError, exitCodes, fileError } from '../errors.ts';
+import { type DiskSpec, type FilterSpec, parseDisk, parseFilter } from './spec.ts';
+
+export interface DiskRequest {
+  /** As `--disk`. */
+  readonly disk: string;
+  /** As `--filter`, the one next to the disk first. */
+  readonly filters: readonly string[];
+  readonly seed: number | string;
+}
+
+/** A disk in front of which filters are put once there is a machine whose time they run in. */
+export interface OpenedDisk {
+  /** The disk without filters. */
+  readonly base: Disk;
+  /** Puts the filters in front; the outermost is what is attached. */
+  build(machine: Pick<Machine, 'scheduler'>): Disk;
+  /** Filters by the text that asked for them, outermost last; after `build`. */
+  readonly filters: readonly { readonly name: string; readonly filter: DiskFilter }[];
+  /** What faults were asked for, met and fired. */
+  faults(): readonly DiskFaultCount[];
+  close(): void;
+}
+
+function openBase(spec: DiskSpec): Disk {
+  switch (spec.kind) {
+    case 'mem':
+      return memoryDisk({ sizeBytes: spec.bytes });
+    case 'null':
+      return nullDisk({ sizeBytes: spec.bytes });
+    case 'file':
+      return fileDisk({ path: spec.path, ...(spec.bytes !== undefined && { sizeBytes: spec.bytes, create: true }) });
+    case 'sparse':
+      return sparseDisk({ path: spec.path, ...(spec.bytes !== undefined && { sizeBytes: spec.bytes, create: true }) });
+    case 'cow':
+      return cowFileDisk({ path: spec.path, ...(spec.bytes !== undefined && { sizeBytes: spec.bytes }) });
+  }
+}
+
+function filterOf(spec: FilterSpec, inner: Disk, machine: Pick<Machine, 'scheduler'>, random: Random): DiskFilter {
+  switch (spec.kind) {
+    case 'delay':
+      return delayFilter(inner, {
+        scheduler: machine.scheduler,
+        readTicks: spec.readMs,
+        writeTicks: spec.writeMs,
+        flushTicks: spec.flushMs,
+        discardTicks: spec.discardMs,
+      });
+    case 'error':
+      return errorFilter(inner, { rules: [{ op: spec.on, probability: spec.rate }], random });
+    case 'corrupt':
+      return corruptFilter(inner, { rules: [{ op: spec.on, probability: spec.rate }], random });
+    case 'torn':
+      return tornFilter(inner, { rules: [{ op: 'write', probability: spec.rate }], random });
+    case 'stats':
+      return statsFilter(inner);
+    case 'readonly':
+      return readonlyFilter(inner);
+    case 'volatile-cache':
+      return volatileCacheFilter(inner, { random });
+  }
+}
+
+/** Opens what `--disk` and `--filter` say. @throws {CliError} naming the file or the option. */
+export function openDisk(request: DiskRequest): OpenedDisk {
+  const spec = parseDisk(request.disk);
+  const specs = request.filters.map((name) => ({ name, spec: parseFilter(name) }));
+  let base: Disk;
+  try {
+    base = openBase(spec);
+  } catch (error) {
+    if ('path' in spec) throw fileError(spec.path, (error as { cause?: unknown }).cause ?? error, exitCodes.usage);
+    throw new CliError(`--disk ${request.disk}: ${error instanceof Error ? error.message : String(error)}`, exitCodes.usage, {
+      cause: error,
+    });
+  }
+  const random = createRandom(request.seed);
+  const filters: { name: string; filter: DiskFilter }[] = [];
+  let outermost = base;
+  return {
+    base,
+    filters,
+    build(machine) {
+      for (const [index, { name, spec: each }] of specs.entries()) {
+        const filter = filterOf(each, outermost, machine, random.split(`filter ${index} ${name}`));
+        filters.push({ name, filter });
+        outermost = filter;
+      }
+      return outermost;
+    },
+    faults: () => diskFaults(outermost),
+    close: () => outermost.close(),
+  };
+}

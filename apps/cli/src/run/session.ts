@@ -1,0 +1,174 @@
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { composeStack, type DeviceChoice, type Figures, type Stack } from '../compose.ts';
+import type { Output } from '../context.ts';
+import type { OpenedDisk } from '../disk/open.ts';
+import { CliError, exitCodes, fileError } from '../errors.ts';
+import { createEngine, type JobReport } from '../fio/engine.ts';
+import { JobError } from '../fio/errors.ts';
+import { IologWriter } from '../fio/iolog.ts';
+import { parseJobFile } from '../fio/job-file.ts';
+import { directions, type JobOptions, readJob } from '../fio/options.ts';
+import { parseTrace } from '../fio/traces.ts';
+import { Interrupt, runUntil } from '../pace.ts';
+import { progressBar } from '../ui/progress.ts';
+import { grouped } from '../ui/table.ts';
+import { pacedTarget, type ServiceTime, stackTarget, virtualClock, wallClock } from './stack-target.ts';
+import { Timeline } from './timeline.ts';
+
+export interface SessionOptions extends DeviceChoice {
+  readonly jobText: string;
+  /** Where the job file lies: its traces and includes are named relative to it. */
+  readonly folder: string;
+  readonly disk: OpenedDisk;
+  readonly seed: number;
+  /** The host's time instead of the machine's. */
+  readonly wall: boolean;
+  readonly service: ServiceTime;
+  readonly env: Readonly<Partial<Record<string, string>>>;
+  readonly stderr: Output;
+  /** No bar: the output is for a program. */
+  readonly quiet: boolean;
+}
+
+export interface SessionResult {
+  readonly reports: readonly JobReport[];
+  readonly globals: Readonly<Record<string, string>>;
+  readonly figures: Figures;
+  readonly timeline: Timeline;
+  readonly failed: boolean;
+}
+
+function readText(path: string): Uint8Array {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw fileError(path, error, exitCodes.usage);
+  }
+}
+
+/** Opens the logs that jobs ask for; one file may serve several jobs. */
+function openLogs(jobs: readonly JobOptions[], folder: string) {
+  const logs = new Map<string, { fd: number; writer: IologWriter }>();
+  for (const { writeIolog } of jobs) {
+    if (writeIolog === undefined || logs.has(writeIolog)) continue;
+    const path = resolve(folder, writeIolog);
+    let fd: number;
+    try {
+      fd = openSync(path, 'w');
+    } catch (error) {
+      throw fileError(path, error);
+    }
+    logs.set(writeIolog, { fd, writer: new IologWriter(3, 'disk', (text) => void writeSync(fd, text)) });
+  }
+  return logs;
+}
+
+/** Runs a job file on a disk, through a guest's block device and its backend. */
+export async function runSession(options: SessionOptions): Promise<SessionResult> {
+  const { folder, disk, stderr, env } = options;
+  const warned = new Set<string>();
+  const sections = parseJobFile(options.jobText, {
+    env,
+    include: (path) => new TextDecoder().decode(readText(resolve(folder, path))),
+  });
+  const jobs = sections.map((section) =>
+    readJob(section, (message) => {
+      if (warned.has(message)) return;
+      warned.add(message);
+      stderr.write(`hvsim: note: ${message}\n`);
+    }),
+  );
+  const shown = sections.at(-1)?.globals ?? new Map<string, string | true>();
+  const globals = Object.fromEntries([...shown].map(([key, value]) => [key, value === true ? '1' : value]));
+
+  const interrupt = new Interrupt();
+  const stack = composeStack({ ...options, disk: (machine) => disk.build(machine), seed: options.seed });
+  const clock = options.wall ? wallClock() : virtualClock(stack);
+  const device = stackTarget(stack);
+  const paced = !options.wall && (options.service.requestNs > 0 || options.service.byteNs > 0);
+  const target = paced ? pacedTarget(device, clock, options.service) : device;
+  const granule = stack.info.sectorBytes;
+  for (const job of jobs) checkGranule(job, granule);
+  const logs = openLogs(jobs, folder);
+  const timeline = new Timeline();
+  const engine = createEngine({
+    jobs,
+    target,
+    clock,
+    seed: options.seed,
+    readTrace: (path) => parseTrace(readText(resolve(folder, path))),
+    onIo(job, kind, offset, bytes, atNs) {
+      timeline.add(kind, bytes, atNs);
+      const name = (jobs[job] as JobOptions).writeIolog;
+      if (name !== undefined) logs.get(name)?.writer.io(kind, offset, bytes, atNs);
+    },
+  });
+  const total = engine.progress().bytesTotal;
+  const bar = await progressBar(options.quiet ? { write() {} } : stderr, 'run', total ?? 0, (done) => `${grouped(done / 1e6)} MB`);
+  const look = (): void => {
+    const { bytes, ios, job } = engine.progress();
+    bar.update(bytes, `${job} ${grouped(ios)} requests`);
+  };
+  try {
+    const drive = options.wall ? stack.machine.drive(hostTime) : undefined;
+    engine.start();
+    if (drive) await driven(engine, drive, interrupt, look);
+    else await runUntil(stack, () => engine.ended, interrupt, look);
+    drive?.stop();
+    const figures = stack.figures();
+    const reports = engine.reports();
+    stack.close();
+    return { reports, globals, figures, timeline, failed: reports.some(({ stats, options: job }) => stats.error !== 0 && !forgiven(job)) };
+  } finally {
+    bar.stop();
+    interrupt.release();
+    for (const { fd, writer } of logs.values()) {
+      writer.close(clock.now());
+      closeSync(fd);
+    }
+    disk.close();
+  }
+}
+
+/** With `continue_on_error` fio exits 0 although errors were counted. */
+function forgiven(job: JobOptions): boolean {
+  return job.continueOn.read || job.continueOn.write || job.continueOn.verify;
+}
+
+function checkGranule(job: JobOptions, granule: number): void {
+  for (const each of directions) {
+    if (!(each === 'read' ? job.reads : each === 'write' ? job.writes : job.trims)) continue;
+    for (const { bytes } of job.blockSizes[each]) {
+      if (bytes % granule !== 0) throw new JobError(`${job.name}: bs ${bytes} is no multiple of the disk's sector of ${granule} bytes`);
+    }
+  }
+  if ('bytes' in job.offset && job.offset.bytes % granule !== 0)
+    throw new JobError(`${job.name}: offset ${job.offset.bytes} is no multiple of ${granule}`);
+}
+
+const hostTime = {
+  now: (): number => performance.now(),
+  wakeIn(delay: number, wake: () => void): () => void {
+    const timer = setTimeout(wake, delay);
+    return () => clearTimeout(timer);
+  },
+};
+
+async function driven(
+  engine: { readonly ended: boolean },
+  drive: ReturnType<Stack['machine']['drive']>,
+  interrupt: Interrupt,
+  look: () => void,
+): Promise<void> {
+  while (!engine.ended) {
+    await new Promise((done) => setTimeout(done, 20));
+    look();
+    interrupt.check();
+    if (drive.failure !== undefined)
+      throw new CliError(`the machine stopped: ${String(drive.failure)}`, undefined, { cause: drive.failure });
+  }
+}
+
+/** The folder a job file's own paths start from. */
+export const folderOf = (path: string): string => dirname(resolve(path));
