@@ -55,6 +55,8 @@ export class DomainCore implements Party {
   /** The frames that are kept for the tables of a domain with a buffer of its own. */
   tableReserve: number[] = [];
   face!: Domain;
+  /** Made at the first hypercall by number. */
+  door: { call(number: number, args: readonly number[]): number } | undefined = undefined;
 
   constructor(options: {
     id: number;

@@ -32,6 +32,7 @@ export type HvRefusal =
       unmapped: Unmapped;
     }
   | { code: 'missing-dependency'; plugin: string; missing: readonly string[] }
+  | { code: 'blocked-forever'; domid: number }
   | { code: 'external-wait'; waitingFor: readonly string[] }
   | { code: 'too-many-steps'; steps: number }
   | { code: 'schedule-diverged'; at: number; wanted: number; runnable: readonly number[] }

@@ -10,6 +10,8 @@ export interface HvEvents {
   'hv:gone': { domid: DomId };
   'hv:paused': { domid: DomId };
   'hv:unpaused': { domid: DomId };
+  /** A hypercall that the machine does not have: -ENOSYS. `command` is its first argument. */
+  'hv:refused': { domid: DomId; hypercall: string; command: number };
   /** A domain asked to be shut down. `reason` is the SHUTDOWN_* value. */
   'hv:shutdown': { domid: DomId; reason: number };
   /** One event was carried out. `domid` is -1 for the machine's own work. */

@@ -143,6 +143,10 @@ class SimulatedMachine implements Machine {
     return this.#loop.queue.record ?? [];
   }
 
+  get hashes(): readonly number[] {
+    return this.#loop.hashes ?? [];
+  }
+
   get freeFrames(): number {
     return this.#world.frames.free(this.#world.heap);
   }

@@ -36,6 +36,8 @@ export class RunLoop {
   #drive: { poke(): void } | undefined;
   /** How deep in steps we are: a blocking call steps from inside a step. */
   depth = 0;
+  /** The hash after each step, when it is kept. */
+  readonly hashes: number[] | undefined;
   /** Called after every step, when faults want it. */
   afterStep: ((agent: Agent) => void) | undefined;
 
@@ -46,6 +48,7 @@ export class RunLoop {
     this.#bus = parts.bus;
     this.#stepTicks = parts.stepTicks;
     this.stepsMax = parts.stepsMax;
+    this.hashes = parts.queue.record === undefined ? undefined : [];
     const owned = parts.bus as Partial<Bus<MachineEvents>>;
     this.#rethrow = typeof owned.rethrow === 'function' ? () => owned.rethrow!() : undefined;
     this.clock.onEarlier = () => this.#poke();
@@ -115,6 +118,7 @@ export class RunLoop {
       } finally {
         this.depth--;
       }
+      if (this.hashes !== undefined) this.hashes.push(pulse.hash);
       if (this.#rethrow !== undefined) this.#rethrow();
       if (this.#bus.observed('hv:stepped')) {
         this.#bus.emit('hv:stepped', { step: pulse.steps, domid: agent.domid, kind: KINDS[kind]!, now: clock.now });

@@ -43,7 +43,7 @@ export interface MachineOptions {
   readonly policy?: GrantPolicy;
   /** Limits of the store for unprivileged domains. */
   readonly storeLimits?: Partial<StoreLimits>;
-  /** Keeps who ran at each step, for `schedule`. */
+  /** Keeps who ran at each step, and the hash after it: `schedule` and `hashes`. */
   readonly record?: boolean;
   /** Steps that one `run` or `runUntil` may take. Default 10,000,000. */
   readonly stepsMax?: number;
@@ -235,6 +235,8 @@ export interface Machine {
   readonly hash: number;
   /** Who ran, step by step, with `record`: domids, -1 for the machine. */
   readonly schedule: readonly number[];
+  /** The hash after each step, with `record`. */
+  readonly hashes: readonly number[];
   /** Machine frames that nobody has. */
   readonly freeFrames: number;
   /** Whether nobody can run and no timer is set. */

@@ -176,6 +176,11 @@ export class GuestMemory {
     }
   }
 
+  /** The highest frame number that any of its slots holds. */
+  get lastGfn(): number {
+    return this.#hostPages - 1;
+  }
+
   /** Whether `gfn` is RAM that the balloon may take and give. */
   #ram(gfn: number): boolean {
     return Number.isInteger(gfn) && gfn >= 0 && (gfn < this.ramPages || (gfn >= this.#firstGrown() && gfn < this.#hostPages));

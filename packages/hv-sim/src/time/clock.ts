@@ -87,6 +87,7 @@ export class Clock {
   }
 
   set<T>(action: TimedAction<T>, delay: number): void {
+    // biome-ignore lint/complexity/useMathMinMax: a delay that is no number is none
     const due = this.now + (delay > 0 ? delay : 0);
     const earlier = due < this.#heap.nextDue();
     action.slot = this.#heap.set(due);

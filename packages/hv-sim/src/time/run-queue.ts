@@ -5,7 +5,7 @@ import type { Random } from './random.ts';
 export type Item = { run(): void; readonly kind: 'task' | 'timer'; readonly dropped: boolean } | undefined;
 
 /** Which runnable domain comes next: in turn, drawn from the seed, or as recorded and then in turn or drawn. */
-export type RunOrder = 'round-robin' | 'random' | { readonly schedule: ArrayLike<number>; readonly then?: 'round-robin' | 'random' };
+export type RunOrder = 'round-robin' | 'random' | { readonly schedule: ArrayLike<number>; readonly afterwards?: 'round-robin' | 'random' };
 
 /** One domain, or the machine itself (-1), in the run queue: its events wait here, first in first out. */
 export class Agent {
@@ -70,7 +70,7 @@ export class RunQueue {
   constructor(order: RunOrder, random: Random, record: boolean) {
     this.#random = random;
     this.#schedule = typeof order === 'string' ? [] : order.schedule;
-    this.#then = typeof order === 'string' ? order : (order.then ?? 'round-robin');
+    this.#then = typeof order === 'string' ? order : (order.afterwards ?? 'round-robin');
     this.#drawing = this.#schedule.length > 0 || this.#then === 'random';
     this.record = record ? [] : undefined;
   }
