@@ -1,0 +1,51 @@
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { decodeCapture } from '../../src/decode/decode.ts';
+import { captureFiles, changedCaptures } from './capture-folder.ts';
+
+type Json = { [key: string]: Json } & Json[] & string;
+const expected = JSON.parse(new TextDecoder().decode(captureFiles.get('expected.json'))) as Record<
+  'captures' | 'handshakes',
+  Record<string, Json>
+>;
+
+/** What was found by other means than decoding, and remarks. */
+const FOREIGN = new Set(['note', 'dataPages', 'mfn']);
+const readable = (value: unknown): unknown =>
+  JSON.parse(JSON.stringify(value, (key, inner: unknown) => (FOREIGN.has(key) ? undefined : inner)));
+
+describe('the live captures', () => {
+  it('decode to what was expected, and fit together', () => {
+    const report = decodeCapture(changedCaptures({}));
+    expect(Object.keys(report.captures)).toEqual(Object.keys(expected.captures));
+    for (const [name, capture] of Object.entries(expected.captures))
+      expect(report.captures[name]).toMatchObject(readable(capture) as object);
+    expect(report.handshakes).toEqual(readable(expected.handshakes));
+    expect(report.problems).toEqual([]);
+  });
+
+  it('have lists of exactly the expected length and fields', () => {
+    const report = decodeCapture(changedCaptures({}));
+    for (const [name, capture] of Object.entries(expected.captures)) {
+      const ours = report.captures[name]!;
+      expect(ours.grantEntries).toEqual(capture['grantEntries']);
+      expect(ours.rings).toHaveLength(capture['rings']!.length);
+      expect(ours.rings[0]!.requests).toEqual(capture['rings']![0]!['requests']);
+      expect(ours.rings[0]!.responses).toEqual(capture['rings']![0]!['responses']);
+      expect(ours.xenstoreRing).toEqual(capture['xenstoreRing']);
+    }
+  });
+
+  it('have the same names when a guest, or one moment, is given', () => {
+    const folder = changedCaptures({});
+    expect(Object.keys(decodeCapture(join(folder, 'b-v1-idle')).captures)).toEqual(['b-v1-idle']);
+    expect(Object.keys(decodeCapture(join(folder, 'b-v1-idle')).handshakes)).toEqual(['b-v1-idle/boot', 'b-v1-idle/detach']);
+    expect(Object.keys(decodeCapture(join(folder, 'd-v1-nonpersistent')).captures)).toEqual(['d-v1-nonpersistent/inflight']);
+    expect(Object.keys(decodeCapture(join(folder, 'd-v1-nonpersistent/inflight')).captures)).toEqual(['inflight']);
+  });
+
+  it('tell the data page of an outstanding write', () => {
+    const { dataPages } = decodeCapture(changedCaptures({})).captures['d-v1-nonpersistent/inflight']!;
+    expect(dataPages).toEqual([{ file: 'data-ref-333.bin', ref: 333, outstanding: true }]);
+  });
+});
