@@ -70,12 +70,11 @@ export class Bitmap {
   }
 
   /**
-   * The first gap that starts at or after `from`, ends below the last run and fits.
+   * The first gap that starts at or after `from`, ends below the last run and fits `nr` pages aligned to 2^log.
    * @returns its start, or -1.
    */
-  find(from: number, nr: number, align: number): number {
+  find(from: number, nr: number, log: number): number {
     const need = nr + 1;
-    const log = 31 - Math.clz32(align);
     const tree = this.#treeByLog[log];
     if (tree !== undefined) return this.#findIn(tree, log, from, need);
     const any = this.#trees[0]!;
@@ -147,7 +146,11 @@ export class Bitmap {
   insert(gap: number, border: number, start: number, end: number): void {
     this.#starts.set(start);
     this.#ends.set(end);
-    if (border < 0) this.tail = end;
+    if (border < 0) {
+      this.tail = end;
+      // What is left before it, only a guard, has no room for anything.
+      if (start === gap + 1) return;
+    }
     for (let i = 0; i < this.#trees.length; i++) {
       const tree = this.#trees[i]!;
       const log = this.#logs[i]!;
@@ -168,10 +171,13 @@ export class Bitmap {
   /** Clears the run [start, end), which is not the first, and returns the first bit of the gap that was before it. */
   remove(start: number, end: number): number {
     const gap = this.#ends.prev(start);
-    const border = this.#starts.next(end + 1);
+    const border = end === this.tail ? -1 : this.#starts.next(end + 1);
     this.#starts.clear(start);
     this.#ends.clear(end);
-    if (border < 0) this.tail = gap;
+    if (border < 0) {
+      this.tail = gap;
+      if (start === gap + 1) return gap;
+    }
     for (let i = 0; i < this.#trees.length; i++) {
       const tree = this.#trees[i]!;
       const log = this.#logs[i]!;
@@ -251,5 +257,5 @@ export function room(start: number, border: number, log: number): number {
 
 /** Where an area aligned to 2^log goes in a gap that starts at `start`, in unsigned 32-bit arithmetic. */
 export function candidateOf(start: number, log: number): number {
-  return ((start + 2 ** log) & (-1 << log)) >>> 0;
+  return ((start + ((1 << log) >>> 0)) & (-1 << log)) >>> 0;
 }

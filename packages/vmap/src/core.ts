@@ -101,7 +101,7 @@ export class Core implements Space {
 
   /** The region in which an area starts at this page, in the order of lookup. */
   regionOf(vfn: number): Region | undefined {
-    for (const region of this.regions) if (region.isArea(vfn - region.startVfn)) return region;
+    for (const region of this.regions) if (region.isArea(region.bitOf(vfn))) return region;
     return undefined;
   }
 

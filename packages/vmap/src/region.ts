@@ -71,8 +71,8 @@ export class Region implements VmRegion {
   vmAlloc(pages: number, align: number = 1): number {
     if (this.#space.closed) throw new VmapError({ code: 'closed' });
     if (this.#space.strict) this.#checkRequest(pages, align);
-    const step = align & (align - 1) ? align & -align : align;
-    const bit = this.allocBit(pages >>> 0, step === 0 ? 1 : step >>> 0);
+    // The lowest set bit of the alignment; none counts as 1.
+    const bit = this.allocBit(pages >>> 0, align === 0 ? 0 : 31 - Math.clz32(align & -align));
     return bit < 0 ? -1 : this.startVfn + bit;
   }
 
@@ -85,37 +85,37 @@ export class Region implements VmRegion {
     }
   }
 
-  /** @param nr unsigned 32-bit. @param align a power of two. @returns the first bit, or -1 with `failure` set. */
-  allocBit(nr: number, align: number): number {
+  /** @param nr unsigned 32-bit. @param log of the alignment, 0 to 31. @returns the first bit, or -1 with `failure` set. */
+  allocBit(nr: number, log: number): number {
     if (this.#space.strict) {
       // An aligned candidate is at least `align`, so none of this can fit; and what remains is below 2^32 in every sum.
-      if (nr >= this.pages || align >= this.pages) {
+      if (nr >= this.pages || (1 << log) >>> 0 >= this.pages) {
         this.failure = 'no-room';
         return -1;
       }
-    } else if (nr + align + Math.max(this.top, this.pages) > 0xffff_ffff || this.#lowIsSet) {
+    } else if (nr + ((1 << log) >>> 0) + Math.max(this.top, this.pages) > 0xffff_ffff || this.#lowIsSet) {
       // Where 32-bit sums can wrap, or `low` stands on a set bit, the search goes hole by hole as the original's does.
-      return this.#allocExact(nr, align);
+      return this.#allocExact(nr, log);
     }
     const bitmap = this.bitmap;
     const low = this.low;
     if (low < this.top) {
-      const border = bitmap.nextStart(low + 1);
-      const bit = align === 1 ? low + 1 : candidateOf(low, 31 - Math.clz32(align));
+      const border = low >= bitmap.tail ? -1 : bitmap.nextStart(low + 1);
+      const bit = candidateOf(low, log);
       if (border >= 0) {
         if (bit + nr < border) {
           this.#insert(bitmap.isEnd(low) ? low : bitmap.gapStart(low), border, bit, nr);
           return bit;
         }
-        const gap = bitmap.find(border, nr, align);
+        const gap = bitmap.find(border, nr, log);
         if (gap >= 0) {
-          const found = candidateOf(gap, 31 - Math.clz32(align));
+          const found = candidateOf(gap, log);
           this.#insert(gap, bitmap.nextStart(gap + 1), found, nr);
           return found;
         }
       }
     }
-    return this.#allocTail(nr, align);
+    return this.#allocTail(nr, log);
   }
 
   #insert(gap: number, border: number, bit: number, nr: number): void {
@@ -129,18 +129,19 @@ export class Region implements VmRegion {
   }
 
   /** Nothing fits below the last run: the tail, with a purge or more bitmap if that helps. */
-  #allocTail(nr: number, align: number): number {
+  #allocTail(nr: number, log: number): number {
     for (;;) {
-      const from = Math.max(this.bitmap.tail, this.low);
-      const bit = from < this.top ? candidateOf(from, 31 - Math.clz32(align)) : this.top;
+      const { tail } = this.bitmap;
+      const from = tail > this.low ? tail : this.low;
+      const bit = from < this.top ? candidateOf(from, log) : this.top;
       if (bit < this.top && bit + nr <= this.#limit(this.top)) {
-        this.#insert(this.bitmap.tail, -1, bit, nr);
+        this.#insert(tail, -1, bit, nr);
         return bit;
       }
       const space = this.#space;
-      if (space.purges !== null && space.purges.pages > 0 && space.purges.purge().areas > 0) return this.allocBit(nr, align);
+      if (space.purges !== null && space.purges.pages > 0 && space.purges.purge().areas > 0) return this.allocBit(nr, log);
       // The original populates the whole bitmap before it refuses what can never fit.
-      if (this.top >= this.pages || (space.strict && candidateOf(from, 31 - Math.clz32(align)) + nr > this.pages - 1)) {
+      if (this.top >= this.pages || (space.strict && candidateOf(from, log) + nr > this.pages - 1)) {
         this.failure = 'no-room';
         return -1;
       }
@@ -168,9 +169,8 @@ export class Region implements VmRegion {
   }
 
   /** The search in unsigned 32-bit arithmetic, wherever it wraps to. Cost O(holes). */
-  #allocExact(nr: number, align: number): number {
+  #allocExact(nr: number, log: number): number {
     const bitmap = this.bitmap;
-    const log = 31 - Math.clz32(align);
     for (;;) {
       if (this.#lowIsSet) this.#space.assertions++;
       let start = this.low;
@@ -216,10 +216,10 @@ export class Region implements VmRegion {
 
   vmFree(vfn: number): boolean {
     const space = this.#space;
-    const bit = vfn - this.startVfn;
+    const bit = this.bitOf(vfn);
     if (!this.isArea(bit)) {
       if (space.closed) throw new VmapError({ code: 'closed' });
-      if (space.strict) throw new VmapError({ code: 'not-an-area', va: hexOfVfn(vfn), region: this.name, at: this.occupant(bit) });
+      if (space.strict) throw new VmapError({ code: 'not-an-area', va: hexOfVfn(vfn), region: this.name, at: this.occupant(vfn - this.startVfn) });
       space.warnings++;
       return false;
     }
@@ -234,9 +234,16 @@ export class Region implements VmRegion {
     return true;
   }
 
-  /** Whether an area starts at `bit`, and is not freed already. */
+  /** The bit that stands for the page `vfn`, or 0, which never is an area's, when none does. */
+  bitOf(vfn: number): number {
+    const distance = vfn - this.startVfn;
+    const bit = distance >>> 0;
+    return bit === distance && bit < this.top ? bit : 0;
+  }
+
+  /** Whether an area starts at `bit`, one that `bitOf` gave, and is not freed already. */
   isArea(bit: number): boolean {
-    if (bit >>> 0 !== bit || bit === 0 || bit >= this.top || !this.bitmap.isStart(bit)) return false;
+    if (bit === 0 || !this.bitmap.isStart(bit)) return false;
     return this.#freed === null || !this.#freed.has(bit);
   }
 
@@ -268,17 +275,17 @@ export class Region implements VmRegion {
   }
 
   vmSize(vfn: number): number {
-    const bit = vfn - this.startVfn;
+    const bit = this.bitOf(vfn);
     return this.isArea(bit) ? Math.min(this.bitmap.endOf(bit), this.top) - bit : 0;
   }
 
   areaStart(vfn: number): number {
-    const bit = vfn - this.startVfn;
-    const start = this.runAt(bit);
+    const bit = this.bitOf(vfn);
+    const start = bit === 0 ? 0 : this.runAt(bit);
     return start > 0 && this.isArea(start) ? this.startVfn + start : -1;
   }
 
-  /** The start of the run of set bits that holds `bit`, or -1. */
+  /** The start of the run of set bits that holds `bit`, any number, or -1. */
   runAt(bit: number): number {
     if (bit >>> 0 !== bit || bit >= this.top) return -1;
     const start = this.bitmap.prevStart(bit);
