@@ -1,4 +1,5 @@
 import type { DomId } from '@paravirt/event-bus/contract';
+import { XENSTORE } from '@paravirt/xen-abi';
 import type { StoreCore } from './core.ts';
 import { type StoreErrno, StoreError } from './errors.ts';
 import { EventQueue } from './event-queue.ts';
@@ -57,6 +58,8 @@ export class ObjectConnection implements StoreConnection {
   write(path: string, value: string, transaction?: StoreTransaction): void {
     const bytes = textToBytes(value);
     if (bytes === undefined) this.#throw('write', path, 'EINVAL');
+    // What no message could carry, as the original's library refuses it.
+    if (path.length + 1 + bytes.length > XENSTORE.PAYLOAD_MAX) this.#throw('write', path, 'E2BIG');
     if (!this.session.write(path, bytes, isAscii(bytes), transaction?.id ?? 0)) this.#throw('write', path);
   }
 

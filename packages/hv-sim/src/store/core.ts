@@ -110,7 +110,7 @@ export class StoreCore {
   /** Tells the watches that a change at `path` concerns. `before`: the node as it was, where it changed hands or went. */
   fire(path: string, exact: boolean, before?: StoreNode): void {
     this.watches.match(path, exact, (watch: Watch) => {
-      if (this.mayHear(watch.session.domain, path, before)) watch.session.tell(watch, path);
+      if (!watch.gone && this.mayHear(watch.session.domain, path, before)) watch.session.tell(watch, path);
     });
   }
 

@@ -1,14 +1,33 @@
 import type { DomId } from '@paravirt/event-bus/contract';
+import type { MemoryPage } from '@paravirt/xen-abi';
 import { ObjectConnection } from './connection.ts';
 import { DEFAULT_LIMITS, StoreCore } from './core.ts';
 import { StoreError } from './errors.ts';
 import { listTree } from './listing.ts';
 import { isNodePath } from './paths.ts';
-import type { StoreConnection, StoreOptions, StoreUsage, XenStore } from './types.ts';
+import type { DomainActs } from './requests.ts';
+import { RingConnection } from './ring-connection.ts';
+import type { StoreConnection, StoreOptions, StoreRingConnection, StoreUsage, XenStore } from './types.ts';
 
 class Store implements XenStore {
   readonly core: StoreCore;
   readonly #enqueue: StoreOptions['enqueue'];
+  readonly #rings = new Map<number, RingConnection>();
+  /** What the toolstack asks over the wire. */
+  readonly #acts: DomainActs = {
+    introduce: (domid) => {
+      // Introducing a domain again is how its kernel gets a fresh connection.
+      if (this.isIntroduced(domid as DomId)) this.#rings.get(domid)?.reset();
+      this.introduce(domid as DomId);
+    },
+    release: (domid) => {
+      if (!this.isIntroduced(domid as DomId)) return false;
+      this.release(domid as DomId);
+      return true;
+    },
+    isIntroduced: (domid) => this.isIntroduced(domid as DomId),
+    setTarget: (domid, target) => this.setTarget(domid as DomId, target as DomId),
+  };
 
   constructor({ enqueue, limits = {}, privileged = 0 as DomId, bus, conflict }: StoreOptions) {
     this.#enqueue = enqueue;
@@ -27,11 +46,18 @@ class Store implements XenStore {
     return new ObjectConnection(this.core, domid, this.#enqueue);
   }
 
+  openRing(domid: DomId, page: MemoryPage, notify: () => void): StoreRingConnection {
+    const ring = new RingConnection(this.core, domid, page, this.#acts, notify);
+    this.#rings.set(domid, ring);
+    return ring;
+  }
+
   introduce(domid: DomId): void {
     this.core.introduce(domid);
   }
 
   release(domid: DomId): void {
+    this.#rings.delete(domid);
     this.core.release(domid);
   }
 

@@ -1,5 +1,6 @@
 import type { EventBus } from '@paravirt/event-bus';
 import type { DomId } from '@paravirt/event-bus/contract';
+import type { MemoryPage } from '@paravirt/xen-abi';
 import type { StoreEvents } from './events.ts';
 
 /** What a domain may do with a node. */
@@ -115,10 +116,31 @@ export interface StoreUsage {
   readonly events: number;
 }
 
+/** The store's end of a domain's ring page. */
+export interface StoreRingConnection {
+  readonly domid: DomId;
+  /** The guest rang: takes its requests, writes answers and events as far as there is room, and rings back if bytes moved. */
+  rung(): void;
+  /** 0, or the `XENSTORE_ERROR_*` for which the guest is no longer listened to; it also stands in the page. */
+  readonly ignored: number;
+  /** Answers and events that wait for room in the ring. */
+  readonly waiting: number;
+  /** Starts anew, as after the domain was introduced again: indices 0, no watches, no transactions. */
+  reset(): void;
+  /** Ends the connection with its watches and transactions. */
+  close(): void;
+}
+
 /** The store: one tree, and who is connected to it. For the machine; a domain gets a {@link StoreConnection} or a ring. */
 export interface XenStore {
   /** A connection of `domid`'s. The privileged domain's tools have one each. */
   connect(domid: DomId): StoreConnection;
+  /**
+   * Serves a domain's ring page, whose bytes are a guest kernel's own. `notify` rings the guest; call `rung()` when it rings.
+   * Events for it are written at once where there is room, so the doorbell is what the run queue delays.
+   * @see xen/include/public/io/xs_wire.h, xenstore_domain_interface
+   */
+  openRing(domid: DomId, page: MemoryPage, notify: () => void): StoreRingConnection;
   /** Tells the store that a domain has come: `@introduceDomain` fires. Nothing new for one that it knows. */
   introduce(domid: DomId): void;
   /**
