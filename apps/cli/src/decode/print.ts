@@ -178,7 +178,7 @@ function printHandshake(name: string, handshake: HandshakeReport, { marks }: Pri
   });
   return [
     marks.heading(`== handshake ${visible(name)}: ${guest} ==`),
-    ...textTable(['time', 'by', 'does', '', 'path', 'value'], body, rows, marks),
+    ...textTable(['time', 'by', 'does', '', 'path', 'value'], body, Number.POSITIVE_INFINITY, marks),
     '',
   ];
 }
