@@ -14,13 +14,19 @@ export type GrantTableForDevice = Pick<
 
 /** Fits a grant table of `@paravirt/gnttab` to what a block device needs. `scheduler` times the ends that must wait. */
 export function grantsOf(table: GrantTableForDevice, scheduler: SchedulerLike): Grants {
+  const waiting: { gref: Gref; ended: () => void }[] = [];
+  const retry = (): void => {
+    const tried = waiting.splice(0);
+    for (const { gref, ended } of tried) endLater(gref, ended);
+  };
   const endLater = (gref: Gref, ended: () => void): void => {
     if (table.tryEnd(gref)) {
       table.freeGrantReference(gref);
       ended();
       return;
     }
-    scheduler.schedule(() => endLater(gref, ended), END_LATER_TICKS);
+    // One timer for all that wait.
+    if (waiting.push({ gref, ended }) === 1) scheduler.schedule(retry, END_LATER_TICKS);
   };
   return {
     reserve(): Gref | -1 {

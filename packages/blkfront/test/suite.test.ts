@@ -25,6 +25,7 @@ function rig(c: Combination): SuiteRig {
     dev,
     settled: (promise) => settled(world, promise),
     run: () => world.time.run(100),
+    pass: (ticks) => world.time.run(ticks),
     disk: (offset, bytes) => back.disk.slice(offset, offset + bytes),
     page: () => {
       const gfn = world.page();
