@@ -162,6 +162,7 @@ export function buildDomain(world: World, options: DomainOptions, id: number): D
   world.store.introduce(id as DomId);
   core.connection = world.store.connect(id as DomId);
   world.services.bind(core);
+  world.toolstack.announce(core);
   const open: number[] = [];
   world.channels.eachPort(id as DomId, (port) => open.push(port));
   core.bootPorts = open;

@@ -19,6 +19,7 @@ export function killDomain(world: World, core: DomainCore, reason: string): void
   world.channels.removeDomain(core.id as DomId);
   core.connection.close();
   world.store.release(core.id as DomId);
+  world.toolstack.withdraw(core.id);
   world.maps.releaseAll(core);
   core.space.destroy();
   core.memory.destroy();

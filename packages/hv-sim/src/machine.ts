@@ -26,6 +26,7 @@ import { Clock, type TimeSource } from './time/clock.ts';
 import { Pulse } from './time/pulse.ts';
 import { createRandom, type Random } from './time/random.ts';
 import { Agent, RunQueue } from './time/run-queue.ts';
+import { Toolstack } from './toolstack.ts';
 import type { Domain, DomainOptions, Drive, ExternalWork, Machine, MachineEvents, MachineOptions } from './types.ts';
 import type { World } from './world.ts';
 
@@ -92,6 +93,7 @@ class SimulatedMachine implements Machine {
       channels,
       store,
       faults,
+      toolstack: new Toolstack(store.connect(0 as DomId)),
       services: new Services({
         channels,
         openStoreRing: (core, notify) => openStoreRing(store, core, notify),

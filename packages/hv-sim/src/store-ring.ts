@@ -1,8 +1,10 @@
+import type { DomId } from '@paravirt/event-bus/contract';
+import { STORE_RING } from './boot.ts';
 import type { DomainCore } from './domain.ts';
 import type { RingServer } from './services.ts';
 import type { XenStore } from './store/types.ts';
 
 /** Serves a domain's store ring: the wire's bytes in its page. */
-export function openStoreRing(_store: XenStore, _core: DomainCore, _notify: () => void): RingServer {
-  return { rung() {}, close() {} };
+export function openStoreRing(store: XenStore, core: DomainCore, notify: () => void): RingServer {
+  return store.openRing(core.id as DomId, core.memory.frame(core.memory.specialGfn + STORE_RING), notify);
 }

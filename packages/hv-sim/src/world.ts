@@ -11,6 +11,7 @@ import type { XenStore } from './store/types.ts';
 import type { Clock } from './time/clock.ts';
 import type { Pulse } from './time/pulse.ts';
 import type { Random } from './time/random.ts';
+import type { Toolstack } from './toolstack.ts';
 import type { MachineEvents } from './types.ts';
 
 /** The parts of a machine, for the files that work on them. None of it is public. */
@@ -30,6 +31,7 @@ export interface World extends GrantWorld {
   readonly channels: EventChannels;
   readonly store: XenStore;
   readonly services: Services;
+  readonly toolstack: Toolstack;
   readonly faults: FaultPlan;
   random(domid: number, purpose: string): Random;
 }
