@@ -1,8 +1,11 @@
 import { type Application, buildApplication, buildRouteMap, text_en } from '@stricli/core';
 import { conformCommand } from './commands/conform.ts';
 import { cpCommand } from './commands/cp.ts';
+import { ctlCommand } from './commands/ctl.ts';
 import { decodeCommand } from './commands/decode.ts';
 import { demoCommand } from './commands/demo.ts';
+import { runCommand } from './commands/run.ts';
+import { serveCommand } from './commands/serve.ts';
 import type { CliContext } from './context.ts';
 import { CliError, describeError, exitCodes } from './errors.ts';
 import { version } from './version.ts';
@@ -10,7 +13,15 @@ import { version } from './version.ts';
 const debug = (): boolean => (process.env['HVSIM_DEBUG'] ?? '') !== '';
 
 const root = buildRouteMap({
-  routes: { cp: cpCommand, conform: conformCommand, decode: decodeCommand, demo: demoCommand },
+  routes: {
+    cp: cpCommand,
+    run: runCommand,
+    serve: serveCommand,
+    ctl: ctlCommand,
+    conform: conformCommand,
+    decode: decodeCommand,
+    demo: demoCommand,
+  },
   docs: {
     brief: 'A simulated hypervisor on the command line: real block driver code over grant tables, without a Xen host',
     fullDescription: [

@@ -210,8 +210,8 @@ export async function cp(this: CliContext, flags: CpFlags, source: string, desti
     await pass(carry, 'write');
     await flush(carry);
     await pass(carry, 'compare');
-    figures = stack.figures();
     stack.close();
+    figures = stack.figures();
     close();
     settle(temporary, destination, sourceBytes);
     made = false;

@@ -13,6 +13,7 @@ import { parseTrace } from '../fio/traces.ts';
 import { Interrupt, runUntil } from '../pace.ts';
 import { progressBar } from '../ui/progress.ts';
 import { grouped } from '../ui/table.ts';
+import { hostTime } from './host-time.ts';
 import { pacedTarget, type ServiceTime, stackTarget, virtualClock, wallClock } from './stack-target.ts';
 import { Timeline } from './timeline.ts';
 
@@ -116,9 +117,9 @@ export async function runSession(options: SessionOptions): Promise<SessionResult
     if (drive) await driven(engine, drive, interrupt, look);
     else await runUntil(stack, () => engine.ended, interrupt, look);
     drive?.stop();
-    const figures = stack.figures();
     const reports = engine.reports();
     stack.close();
+    const figures = stack.figures();
     return { reports, globals, figures, timeline, failed: reports.some(({ stats, options: job }) => stats.error !== 0 && !forgiven(job)) };
   } finally {
     bar.stop();
@@ -146,14 +147,6 @@ function checkGranule(job: JobOptions, granule: number): void {
   if ('bytes' in job.offset && job.offset.bytes % granule !== 0)
     throw new JobError(`${job.name}: offset ${job.offset.bytes} is no multiple of ${granule}`);
 }
-
-const hostTime = {
-  now: (): number => performance.now(),
-  wakeIn(delay: number, wake: () => void): () => void {
-    const timer = setTimeout(wake, delay);
-    return () => clearTimeout(timer);
-  },
-};
 
 async function driven(
   engine: { readonly ended: boolean },

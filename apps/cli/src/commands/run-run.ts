@@ -1,0 +1,80 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import type { CliContext } from '../context.ts';
+import { openDisk } from '../disk/open.ts';
+import { CliError, exitCodes, fileError } from '../errors.ts';
+import { figuresTable } from '../figures-table.ts';
+import { Histogram } from '../fio/histogram.ts';
+import { directions } from '../fio/options.ts';
+import { humanReport } from '../fio/output-human.ts';
+import { jsonReport } from '../fio/output-json.ts';
+import { terseReport } from '../fio/output-terse.ts';
+import { parseTimeUs } from '../fio/units.ts';
+import { folderOf, runSession } from '../run/session.ts';
+import { defaultService } from '../run/stack-target.ts';
+import { latencyChart } from '../ui/histogram-chart.ts';
+import { version } from '../version.ts';
+import { deviceChoice } from './device-flags.ts';
+import type { RunFlags } from './run.ts';
+
+/** Several files are one run, as with fio: their jobs one behind the other. */
+function readJobs(paths: readonly string[]): string {
+  return paths
+    .map((path) => {
+      try {
+        return readFileSync(path, 'utf8');
+      } catch (error) {
+        throw fileError(path, error, exitCodes.usage);
+      }
+    })
+    .join('\n');
+}
+
+/** `hvsim run JOB.fio` */
+export async function run(this: CliContext, flags: RunFlags, ...paths: string[]): Promise<void> {
+  const { stdout, stderr, env } = this.process;
+  const jobText = readJobs(paths);
+  const format = flags.json ? 'json' : flags.outputFormat;
+  const service = flags.serviceTime === '0' ? { requestNs: 0, byteNs: 0 } : { ...defaultService, requestNs: serviceNs(flags.serviceTime) };
+  const disk = openDisk({ disk: flags.disk, filters: flags.filter ?? [], seed: flags.seed });
+  const { reports, globals, figures, timeline, failed } = await runSession({
+    ...deviceChoice(flags),
+    jobText,
+    folder: folderOf(paths[0] as string),
+    disk,
+    seed: flags.seed,
+    wall: flags.wall,
+    service,
+    env,
+    stderr,
+    quiet: false,
+  });
+  let text: string;
+  if (format === 'terse') text = `${terseReport(reports, version)}\n`;
+  else if (format !== 'normal') {
+    const timestampMs = flags.wall ? Date.now() : 0;
+    const report = jsonReport(reports, { version, timestampMs, globals, bins: format === 'json+' });
+    text = `${JSON.stringify({ ...report, hvsim: { seed: flags.seed, time: flags.wall ? 'wall' : 'virtual', ...figures, faults: disk.faults() } }, null, 2)}\n`;
+  } else {
+    const all = new Histogram();
+    for (const { stats } of reports) for (const direction of directions) all.merge(stats.by[direction].lat);
+    const faults = disk.faults().map(({ name, reached, fired }) => `fault ${name}: met ${reached} times, fired ${fired}\n`);
+    text = `${humanReport(reports)}\n${timeline.chart()}\nlatency of a request\n${latencyChart(all)}\n${figuresTable(stdout, env, figures)}${faults.join('')}`;
+  }
+  if (flags.output === undefined) stdout.write(text);
+  else {
+    try {
+      writeFileSync(flags.output, text);
+    } catch (error) {
+      throw fileError(flags.output, error);
+    }
+  }
+  this.process.exitCode = failed ? exitCodes.failed : exitCodes.ok;
+}
+
+function serviceNs(text: string): number {
+  try {
+    return parseTimeUs('service-time', text, 1) * 1e3;
+  } catch (error) {
+    throw new CliError(error instanceof Error ? error.message : String(error), exitCodes.usage);
+  }
+}

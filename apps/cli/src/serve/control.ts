@@ -1,0 +1,114 @@
+import { createServer, type Server } from 'node:net';
+import type { VolatileCacheFilter } from '@paravirt/hv-sim';
+import type { NbdServer } from '@paravirt/nbd';
+import type { OpenedDisk } from '../disk/open.ts';
+import type { ServedDisk } from './served-disk.ts';
+
+/** One export as the control socket reaches it. */
+export interface Controlled {
+  readonly name: string;
+  readonly disk: OpenedDisk;
+  readonly served: ServedDisk;
+}
+
+export interface ControlRequest {
+  readonly command: string;
+  readonly export?: string;
+  readonly args?: readonly string[];
+}
+
+export interface ControlAnswer {
+  readonly ok: boolean;
+  readonly error?: string;
+  readonly result?: unknown;
+}
+
+/** A line of the control socket is a request in JSON and its answer in JSON; no line is longer than this. */
+const LINE_BYTES_MAX = 65_536;
+
+class Refused extends Error {}
+
+function filterOf({ disk }: Controlled, name: string | undefined) {
+  const names = disk.filters.map((each) => each.name);
+  const found = disk.filters.find((each) => each.name === name || each.name.split('=')[0] === name);
+  if (!found)
+    throw new Refused(`no filter ${JSON.stringify(name ?? '')}; there ${names.length === 0 ? 'is none' : `are ${names.join(', ')}`}`);
+  return found.filter;
+}
+
+/** What a user may do to a disk while a client is attached. */
+const commands: Readonly<Record<string, (target: Controlled, args: readonly string[], server: NbdServer) => unknown>> = {
+  /** `filter on|off NAME` */
+  filter(target, [state, name]) {
+    if (state !== 'on' && state !== 'off') throw new Refused('say "filter on NAME" or "filter off NAME"');
+    const filter = filterOf(target, name);
+    filter.enabled = state === 'on';
+    return { filter: name, enabled: filter.enabled };
+  },
+  pause({ served }) {
+    served.pause();
+    return { paused: true };
+  },
+  resume({ served }) {
+    served.resume();
+    return { paused: false };
+  },
+  /** `power-cut [random|none|all]`: what survives of what was not flushed. */
+  'power-cut'(target, [survivors = 'random']) {
+    if (survivors !== 'random' && survivors !== 'none' && survivors !== 'all') throw new Refused('survivors are random, none or all');
+    const cache = filterOf(target, 'volatile-cache') as VolatileCacheFilter;
+    return cache.powerCut(survivors);
+  },
+  stats({ disk, served }, _args, server) {
+    const { state, info } = served.stack.device;
+    return {
+      paused: served.paused,
+      device: { state, ...info },
+      figures: served.stack.figures(),
+      backend: { ...served.stack.blkback.counters },
+      filters: disk.filters.map(({ name, filter }) => ({ name, enabled: filter.enabled })),
+      faults: disk.faults(),
+      nbd: { ...server.counters },
+    };
+  },
+};
+
+export const controlCommands: readonly string[] = Object.keys(commands);
+
+function answer(line: string, targets: readonly Controlled[], server: NbdServer): ControlAnswer {
+  try {
+    const request = JSON.parse(line) as ControlRequest;
+    const command = commands[request.command];
+    if (!command) throw new Refused(`no command ${JSON.stringify(request.command)}; there are ${controlCommands.join(', ')}`);
+    const target = targets.find(({ name }) => name === (request.export ?? ''));
+    if (!target)
+      throw new Refused(
+        `no export ${JSON.stringify(request.export ?? '')}; there are ${targets.map(({ name }) => JSON.stringify(name)).join(', ')}`,
+      );
+    return { ok: true, result: command(target, request.args ?? [], server) };
+  } catch (error) {
+    return { ok: false, error: error instanceof Error ? (error.message.split('\n')[0] as string) : String(error) };
+  }
+}
+
+/** Serves the control socket: the owner's own, so its permissions are all that guards it. */
+export function serveControl(path: string, targets: readonly Controlled[], server: NbdServer): Promise<Server> {
+  const listener = createServer((socket) => {
+    let pending = '';
+    socket.setEncoding('utf8');
+    socket.on('error', () => socket.destroy());
+    socket.on('data', (chunk: string) => {
+      pending += chunk;
+      for (let at = pending.indexOf('\n'); at >= 0; at = pending.indexOf('\n')) {
+        const line = pending.slice(0, at);
+        pending = pending.slice(at + 1);
+        socket.write(`${JSON.stringify(answer(line, targets, server))}\n`);
+      }
+      if (pending.length > LINE_BYTES_MAX) socket.destroy();
+    });
+  });
+  return new Promise((resolve, reject) => {
+    listener.once('error', reject);
+    listener.listen({ path }, () => resolve(listener));
+  });
+}

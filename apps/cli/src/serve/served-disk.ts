@@ -1,0 +1,142 @@
+import type { Disk } from '@paravirt/hv-sim';
+import type { NbdTarget } from '@paravirt/nbd';
+import { alignedTarget, Extent } from '@paravirt/nbd';
+import { composeStack, type DeviceChoice, type Stack } from '../compose.ts';
+import type { OpenedDisk } from '../disk/open.ts';
+import { CliError } from '../errors.ts';
+import type { IologWriter } from '../fio/iolog.ts';
+import { hostTime } from '../run/host-time.ts';
+
+/** Steps between two looks at the clock, and how long the machine may keep a socket waiting. */
+const STEPS = 256;
+const SLICE_MS = 10;
+
+export interface ServedOptions extends DeviceChoice {
+  readonly disk: OpenedDisk;
+  readonly seed: number | string;
+  readonly log?: IologWriter;
+}
+
+/** A disk behind a guest's block device, in real time, as an NBD target. */
+export interface ServedDisk {
+  readonly stack: Stack;
+  readonly target: NbdTarget;
+  /** While paused, requests are taken and nothing moves. */
+  pause(): void;
+  resume(): void;
+  readonly paused: boolean;
+  /** Makes what was answered durable, closes the device, and ends the machine. */
+  close(): void;
+}
+
+/** Composes the stack of one export and lets it run in real time. */
+export function serveDisk(options: ServedOptions): ServedDisk {
+  const { disk, log } = options;
+  let outer: Disk = disk.base;
+  const stack = composeStack({
+    ...options,
+    disk: (machine) => {
+      outer = disk.build(machine);
+      return outer;
+    },
+  });
+  const { machine, bytes, info } = stack;
+  const drive = machine.drive(hostTime);
+  const began = performance.now();
+  let paused = false;
+  let more: NodeJS.Immediate | undefined;
+
+  const note = (kind: 'read' | 'write' | 'trim' | 'sync', offset: number, length: number): void =>
+    log?.io(kind, offset, length, (performance.now() - began) * 1e6);
+
+  /** Runs what can run now. What is due later is the drive's; what takes long goes on after the sockets had their turn. */
+  const kick = (): void => {
+    if (paused) return;
+    bytes.move();
+    const end = performance.now() + SLICE_MS;
+    for (;;) {
+      for (let steps = 0; steps < STEPS; steps += 1) if (!machine.step()) return;
+      if (performance.now() >= end) break;
+    }
+    more ??= setImmediate(() => {
+      more = undefined;
+      kick();
+    });
+  };
+
+  const writable = !info.readonly;
+  const inner: NbdTarget = {
+    sizeBytes: info.sectors * 512,
+    readonly: info.readonly,
+    blockBytes: { minimum: info.sectorBytes, preferred: 4096 },
+    // One device carries all connections, so a flush covers what any of them was answered.
+    multiConn: true,
+    fastZeroes: false,
+    read(offset, target, done) {
+      note('read', offset, target.length);
+      bytes.read(offset, target, done);
+    },
+    ...(writable && {
+      write(offset: number, source: Uint8Array, fua: boolean, done: (errno: number) => void) {
+        note('write', offset, source.length);
+        bytes.write(offset, source, fua, done);
+      },
+      trim(offset: number, length: number, fua: boolean, done: (errno: number) => void) {
+        note('trim', offset, length);
+        // A hint: where the disk knows no discards there is nothing to do.
+        if (!info.discard) done(0);
+        else bytes.discard(offset, length, fua ? (errno) => (errno === 0 ? bytes.flush(done) : done(errno)) : done);
+      },
+      writeZeroes(offset: number, length: number, zero: { readonly fua: boolean }, done: (errno: number) => void) {
+        note('write', offset, length);
+        bytes.writeZeroes(offset, length, zero.fua ? (errno) => (errno === 0 ? bytes.flush(done) : done(errno)) : done);
+      },
+    }),
+    flush(done) {
+      note('sync', 0, 0);
+      bytes.flush(done);
+    },
+    ...(outer.extentAt && {
+      extents(offset: number, length: number, add: (length: number, flags: number) => boolean) {
+        for (let at = offset; at < offset + length; ) {
+          const run = outer.extentAt?.(at) ?? length;
+          if (run === 0 || !add(Math.abs(run), run < 0 ? Extent.HOLE | Extent.ZERO : 0)) return;
+          at += Math.abs(run);
+        }
+      },
+    }),
+    kick,
+  };
+
+  return {
+    stack,
+    target: alignedTarget(inner, info.sectorBytes),
+    get paused() {
+      return paused;
+    },
+    pause() {
+      paused = true;
+    },
+    resume() {
+      paused = false;
+      kick();
+    },
+    close() {
+      paused = false;
+      if (more) clearImmediate(more);
+      kick();
+      drive.stop();
+      if (drive.failure !== undefined)
+        throw new CliError(`the machine stopped: ${String(drive.failure)}`, undefined, { cause: drive.failure });
+      // By hand from here on: what waits for a delay need not wait for it in real time.
+      let flushed = false;
+      bytes.flush(() => {
+        flushed = true;
+      });
+      bytes.move();
+      machine.runUntil(() => flushed);
+      stack.close();
+      disk.close();
+    },
+  };
+}
