@@ -2,13 +2,16 @@ import { invariant } from '@paravirt/event-bus/contract';
 import { DirtyLog } from './dirty-log.ts';
 import { HvaIndex } from './hva-index.ts';
 import { INVALID } from './region.ts';
-import { grown, growTo, SlotIndex } from './slot-index.ts';
+import { asNumber, grown, growTo, SlotIndex } from './slot-index.ts';
 import { JournalSnapshot, type UndoRecord } from './snapshot.ts';
 import { type AddressSpaceView, LOG_DIRTY_PAGES, PAGE_SIZE, READONLY, type Slot } from './types.ts';
 
 const ID_PAGE_BITS = 8;
 const NO_IDS = new Uint16Array(1 << ID_PAGE_BITS);
-const HINTS_MAX = 1 << 14;
+const ROW_HINTS_MAX = 1 << 16;
+const HINTS_MAX = 1 << 13;
+/** How many times the typical span of a block the mean may be before the typical one is believed. */
+const SPREAD_MAX = 4;
 /** Spans looked at to choose the width of a hint. */
 const SAMPLES = 31;
 
@@ -21,7 +24,7 @@ const SAMPLES = 31;
 export class AddressSpace implements AddressSpaceView {
   readonly asId: number;
   generation: number;
-  /** By row, three a row: first frame, end frame, host address. Row 0 is no slot and contains nothing. */
+  /** By row, three a row: first frame, end frame, host address; the address is `-1 - address` while nothing may be written there. Row 0 is no slot and contains nothing. */
   data: Float64Array;
   flags: Uint8Array;
   /** Id by row; of rows given back, the next free one. */
@@ -35,11 +38,20 @@ export class AddressSpace implements AddressSpaceView {
   #recorded = 0;
   /** Snapshots that were not released; weak, because forgetting one is allowed. */
   #readers: WeakRef<JournalSnapshot>[] = [];
+  // The slot found last. The numbers are never whole at first, so that the fields hold doubles from the start.
   #last = 0;
+  #lastBase: number = Number.POSITIVE_INFINITY;
+  #lastEnd: number = Number.NEGATIVE_INFINITY;
+  #lastHost = -0.5;
+  /** Rows by the high bits of a frame. */
+  #rowHints: Uint16Array = new Uint16Array(1);
+  #rowHintMask = 0;
+  /** Hints a frame: a power of two. */
+  #rowHintScale = 0.5;
+  /** Positions of blocks by the high bits of a frame, coarser. */
   #hints: Uint16Array = new Uint16Array(1);
   #hintMask = 0;
-  /** Hints a frame: a power of two. */
-  #hintScale = 1;
+  #hintScale = 0.5;
   #tunedAt = 0;
   #changes = 0;
 
@@ -56,7 +68,7 @@ export class AddressSpace implements AddressSpaceView {
     this.asId = asId;
     this.generation = asId;
     this.#slotsMax = slotsMax;
-    this.data = Float64Array.of(Number.POSITIVE_INFINITY, 0, 0);
+    this.data = Float64Array.of(Number.POSITIVE_INFINITY, 0, -1);
     this.flags = Uint8Array.of(READONLY | INVALID);
     this.ids = new Uint16Array(1);
     this.#rowOfId = new Array<Uint16Array>((slotsMax + 255) >>> ID_PAGE_BITS).fill(NO_IDS);
@@ -65,17 +77,15 @@ export class AddressSpace implements AddressSpaceView {
   }
 
   translate(gfn: number): number {
-    const row = this.find(gfn);
-    if ((this.flags[row]! & (READONLY | INVALID)) !== 0) return -1;
-    const at = row * 3;
-    return this.data[at + 2]! + (gfn - this.data[at]!) * PAGE_SIZE;
+    if (!(gfn >= this.#lastBase && gfn < this.#lastEnd) && this.#search(gfn) === 0) return -1;
+    const host = this.#lastHost;
+    return host < 0 ? -1 : host + (gfn - this.#lastBase) * PAGE_SIZE;
   }
 
   translateRead(gfn: number): number {
     const row = this.find(gfn);
     if ((this.flags[row]! & INVALID) !== 0) return -1;
-    const at = row * 3;
-    return this.data[at + 2]! + (gfn - this.data[at]!) * PAGE_SIZE;
+    return this.hostOf(row) + (gfn - this.data[row * 3]!) * PAGE_SIZE;
   }
 
   lookup(gfn: number): number {
@@ -85,18 +95,41 @@ export class AddressSpace implements AddressSpaceView {
 
   /** Row of the slot that contains the frame; 0 when there is none. */
   find(gfn: number): number {
-    const last = this.#last * 3;
-    if (gfn >= this.data[last]! && gfn < this.data[last + 1]!) return this.#last;
+    if (gfn >= this.#lastBase && gfn < this.#lastEnd) return this.#last;
     return this.#search(gfn);
   }
 
+  /** {@link find} past the last row found, which it sets unless it finds none. */
   #search(gfn: number): number {
-    const position = this.#positionOf(gfn);
-    if (position < 0) return 0;
-    const row = this.index.rows[this.index.entryIn(position, gfn)]!;
-    if (gfn >= this.data[row * 3 + 1]!) return 0;
+    const { data } = this;
+    const bucket = (gfn * this.#rowHintScale) & this.#rowHintMask;
+    let row = this.#rowHints[bucket]!;
+    if (!(gfn >= data[row * 3]! && gfn < data[row * 3 + 1]!)) {
+      const position = this.#positionOf(gfn);
+      if (position < 0) return 0;
+      row = this.index.rows[this.index.entryIn(position, gfn)]!;
+      if (gfn >= data[row * 3 + 1]!) return 0;
+      this.#rowHints[bucket] = row;
+    }
     this.#last = row;
+    this.#lastBase = data[row * 3]!;
+    this.#lastEnd = data[row * 3 + 1]!;
+    this.#lastHost = data[row * 3 + 2]!;
     return row;
+  }
+
+  /** The last row found is copied, so every change of a row empties the copy. */
+  #forget(): void {
+    this.#last = 0;
+    this.#lastBase = Number.POSITIVE_INFINITY;
+    this.#lastEnd = Number.NEGATIVE_INFINITY;
+    this.#lastHost = -1;
+  }
+
+  /** Host address of a row, whatever it may be used for. */
+  hostOf(row: number): number {
+    const host = this.data[row * 3 + 2]!;
+    return host < 0 ? -1 - host : host;
   }
 
   /** Position of the block that the frame belongs to; -1 below all. */
@@ -104,9 +137,15 @@ export class AddressSpace implements AddressSpaceView {
     const { firsts } = this.index;
     const bucket = (gfn * this.#hintScale) & this.#hintMask;
     const hint = this.#hints[bucket]!;
-    if (firsts[hint]! <= gfn && gfn < firsts[hint + 1]!) return hint;
+    // Where two blocks share a bucket the hint is the lower one, and both are hits.
+    const position = hint + asNumber(firsts[hint + 1]! <= gfn);
+    if (firsts[position]! <= gfn && gfn < firsts[position + 1]!) return position;
+    return this.#positionAfar(gfn, bucket, hint);
+  }
+
+  #positionAfar(gfn: number, bucket: number, hint: number): number {
     const position = this.index.blockOf(gfn);
-    if (position >= 0) this.#hints[bucket] = position;
+    if (position >= 0) this.#hints[bucket] = position > hint ? position - 1 : position;
     return position;
   }
 
@@ -121,7 +160,7 @@ export class AddressSpace implements AddressSpaceView {
 
   hostEnd(row: number): number {
     const at = row * 3;
-    return this.data[at + 2]! / PAGE_SIZE + (this.data[at + 1]! - this.data[at]!);
+    return this.hostOf(row) / PAGE_SIZE + (this.data[at + 1]! - this.data[at]!);
   }
 
   /** The row with the highest first frame below the frame; 0 when there is none. */
@@ -170,7 +209,7 @@ export class AddressSpace implements AddressSpaceView {
       baseGfn,
       pages: this.data[at + 1]! - baseGfn,
       flags: this.flags[row]! & ~INVALID,
-      userspaceAddr: this.data[at + 2]!,
+      userspaceAddr: this.hostOf(row),
     };
   }
 
@@ -180,13 +219,13 @@ export class AddressSpace implements AddressSpaceView {
     const at = row * 3;
     this.data[at] = base;
     this.data[at + 1] = base + pages;
-    this.data[at + 2] = hostAddress;
+    this.data[at + 2] = (flags & READONLY) === 0 ? hostAddress : -1 - hostAddress;
     this.flags[row] = flags;
     this.ids[row] = id;
     const page = id >>> ID_PAGE_BITS;
     if (this.#rowOfId[page] === NO_IDS) this.#rowOfId[page] = new Uint16Array(1 << ID_PAGE_BITS);
     this.#rowOfId[page]![id & ((1 << ID_PAGE_BITS) - 1)] = row;
-    this.index.insert(base, row);
+    this.#enter(base, row);
     this.hostIndex.insert(hostAddress / PAGE_SIZE, row);
     this.usedSlots += 1;
     this.#changed();
@@ -198,10 +237,12 @@ export class AddressSpace implements AddressSpaceView {
     if (this.journal !== null) this.record(id, row);
     this.setLog(row, undefined);
     const at = row * 3;
-    this.index.remove(this.data[at]!, row);
-    this.hostIndex.remove(this.data[at + 2]! / PAGE_SIZE, row);
+    this.#leave(this.data[at]!, row);
+    this.hostIndex.remove(this.hostOf(row) / PAGE_SIZE, row);
+    this.#forget();
     this.data[at] = Number.POSITIVE_INFINITY;
     this.data[at + 1] = 0;
+    this.data[at + 2] = -1;
     this.flags[row] = READONLY | INVALID;
     this.#rowOfId[id >>> ID_PAGE_BITS]![id & ((1 << ID_PAGE_BITS) - 1)] = 0;
     this.ids[row] = this.#freeRow;
@@ -214,16 +255,30 @@ export class AddressSpace implements AddressSpaceView {
     if (this.journal !== null) this.record(this.ids[row]!, row);
     const at = row * 3;
     const pages = this.data[at + 1]! - this.data[at]!;
-    this.index.remove(this.data[at]!, row);
+    this.#leave(this.data[at]!, row);
+    this.#forget();
     this.data[at] = base;
     this.data[at + 1] = base + pages;
-    this.index.insert(base, row);
+    this.#enter(base, row);
     this.#changed();
+  }
+
+  #enter(base: number, row: number): void {
+    this.index.near = Math.max(0, this.#positionOf(base));
+    this.index.insert(base, row);
+  }
+
+  #leave(base: number, row: number): void {
+    this.index.near = Math.max(0, this.#positionOf(base));
+    this.index.remove(base, row);
   }
 
   setFlags(row: number, flags: number): void {
     if (this.journal !== null) this.record(this.ids[row]!, row);
+    const hostAddress = this.hostOf(row);
+    this.#forget();
     this.flags[row] = flags;
+    this.data[row * 3 + 2] = (flags & (READONLY | INVALID)) === 0 ? hostAddress : -1 - hostAddress;
   }
 
   /** Keeps what `id` was for those who still look at it: the slot of `row`, or none where `row` is 0. */
@@ -234,7 +289,7 @@ export class AddressSpace implements AddressSpaceView {
       present: row !== 0,
       base: this.data[at]!,
       end: this.data[at + 1]!,
-      hostAddress: this.data[at + 2]!,
+      hostAddress: this.hostOf(row),
       flags: this.flags[row]!,
       next: null,
     };
@@ -298,7 +353,8 @@ export class AddressSpace implements AddressSpaceView {
   }
 
   bytes(): { tables: number; dirtyLogs: number } {
-    let tables = this.data.byteLength + this.flags.byteLength + this.ids.byteLength + this.#logOfRow.byteLength + this.#hints.byteLength;
+    let tables = this.data.byteLength + this.flags.byteLength + this.ids.byteLength + this.#logOfRow.byteLength;
+    tables += this.#hints.byteLength + this.#rowHints.byteLength;
     tables += this.index.bytes() + this.hostIndex.bytes();
     for (const page of this.#rowOfId) if (page !== NO_IDS) tables += page.byteLength;
     let dirtyLogs = 0;
@@ -324,24 +380,40 @@ export class AddressSpace implements AddressSpaceView {
     return row;
   }
 
-  /** Chooses the hints anew when the map has become another. */
+  /** Chooses the width of the hints anew when the map has become another. */
   #changed(): void {
     this.#changes += 1;
     const { blocks, size } = this.index;
-    const drift = Math.abs(blocks - this.#tunedAt);
-    if (drift * 8 <= this.#tunedAt && this.#changes <= 64 + size * 4) return;
+    if (Math.abs(blocks - this.#tunedAt) * 8 <= this.#tunedAt && this.#changes <= 64 + size * 4) return;
     this.#tunedAt = blocks;
     this.#changes = 0;
+    if (blocks === 0) return;
     const { firsts } = this.index;
+    const top = this.rowBelow(Number.POSITIVE_INFINITY);
+    const span = Math.min(this.data[top * 3 + 1]! - firsts[0]!, this.#typicalSpan() * blocks * SPREAD_MAX);
+    const rowHints = hintsFor(size * 2, ROW_HINTS_MAX);
+    if (rowHints !== this.#rowHints.length) this.#rowHints = new Uint16Array(rowHints);
+    this.#rowHintMask = rowHints - 1;
+    this.#rowHintScale = 2 ** -Math.max(0, Math.ceil(Math.log2(span / rowHints)));
+    const hints = hintsFor(blocks * 4, HINTS_MAX);
+    if (hints !== this.#hints.length) this.#hints = new Uint16Array(hints);
+    this.#hintMask = hints - 1;
+    this.#hintScale = 2 ** -Math.max(0, Math.ceil(Math.log2(span / hints)));
+  }
+
+  /** Median of the frames that blocks span: what a crowded part of the map needs, where a few far slots make the whole span say nothing. */
+  #typicalSpan(): number {
+    const { blocks, firsts } = this.index;
     const spans: number[] = [];
     const step = Math.max(1, Math.floor((blocks - 1) / SAMPLES));
     for (let position = 0; position + 1 < blocks; position += step) spans.push(firsts[position + 1]! - firsts[position]!);
     spans.sort((a, b) => a - b);
-    const span = spans[spans.length >>> 1] ?? 1;
-    this.#hintScale = 2 ** -Math.max(0, Math.floor(Math.log2(span)) - 3);
-    let hints = 1;
-    while (hints < blocks * 8 && hints < HINTS_MAX) hints *= 2;
-    if (hints !== this.#hints.length) this.#hints = new Uint16Array(hints);
-    this.#hintMask = hints - 1;
+    return spans[spans.length >>> 1] ?? Number.POSITIVE_INFINITY;
   }
+}
+
+function hintsFor(wanted: number, most: number): number {
+  let hints = 1;
+  while (hints < wanted && hints < most) hints *= 2;
+  return hints;
 }

@@ -1,25 +1,34 @@
 import { BLOCK, grown, SlotIndex } from './slot-index.ts';
 
+/** A range of this class has at most 2^class pages. */
+const sizeClass = (pages: number): number => 32 - Math.clz32(pages - 1);
+
 /** Blocks of a group. */
 const GROUP_BITS = 5;
 
-/** Where the index finds the end of a row's host range, in host frames. */
-export interface HostEnds {
+/** Where the index finds the extent of a row's host range, in host frames. */
+export interface HostRanges {
   hostEnd(row: number): number;
+  pagesOf(row: number): number;
 }
 
 /**
  * Rows by the first frame of their host range, which may overlap freely. Beside the order it keeps the furthest end of every block and of every
- * 32 blocks, so that a query passes over whatever ends before it: an interval tree with two wide levels.
+ * 32 blocks, so that a query passes over whatever ends before it: an interval tree with two wide levels. And it counts the ranges of every size, because
+ * where the longest is short only a few entries below the query can reach it.
  */
 export class HvaIndex extends SlotIndex {
-  readonly #rows: HostEnds;
+  readonly #rows: HostRanges;
   /** Furthest end by block. */
   #ends: Float64Array = new Float64Array(0);
   /** Furthest end by group of positions. */
   #groups: Float64Array = new Float64Array(0);
+  /** Ranges by size class. */
+  readonly #sizes: Uint16Array = new Uint16Array(33);
+  /** No range has more pages. */
+  #longest = 1;
 
-  constructor(maxEntries: number, rows: HostEnds) {
+  constructor(maxEntries: number, rows: HostRanges) {
     super(maxEntries);
     this.#rows = rows;
   }
@@ -35,6 +44,7 @@ export class HvaIndex extends SlotIndex {
   query(first: number, end: number, into: number[]): number {
     let found = 0;
     let position = this.blockOf(end - 1);
+    const reach = first - this.#longest;
     while (position >= 0) {
       const group = position >>> GROUP_BITS;
       if (this.#groups[group]! <= first) {
@@ -43,21 +53,37 @@ export class HvaIndex extends SlotIndex {
       }
       const block = this.order[position]!;
       if (this.#ends[block]! > first) {
-        const base = block * BLOCK;
-        const stop = base + this.counts[block]!;
-        for (let at = base; at < stop && this.keys[at]! < end; at++) {
+        for (let at = this.entryIn(position, end - 1); at >= block * BLOCK && this.keys[at]! > reach; at--) {
           const row = this.rows[at]!;
           if (this.#rows.hostEnd(row) > first) into[found++] = row;
         }
       }
+      if (this.firsts[position]! <= reach) break;
       position -= 1;
     }
     return found;
   }
 
+  override insert(key: number, row: number): void {
+    super.insert(key, row);
+    const size = sizeClass(this.#rows.pagesOf(row));
+    this.#sizes[size] = this.#sizes[size]! + 1;
+    if (this.#longest < 2 ** size) this.#longest = 2 ** size;
+  }
+
+  override remove(key: number, row: number): void {
+    super.remove(key, row);
+    const size = sizeClass(this.#rows.pagesOf(row));
+    this.#sizes[size] = this.#sizes[size]! - 1;
+    if (this.#sizes[size] !== 0 || this.#longest !== 2 ** size) return;
+    let most = size;
+    while (most > 0 && this.#sizes[most] === 0) most -= 1;
+    this.#longest = 2 ** most;
+  }
+
   protected override grew(blocks: number): void {
     this.#ends = grown(this.#ends, blocks);
-    this.#groups = grown(this.#groups, (blocks >>> GROUP_BITS) + 1);
+    this.#groups = grown(this.#groups, (blocks >>> GROUP_BITS) + 2);
   }
 
   protected override entered(position: number, row: number): void {
@@ -75,8 +101,6 @@ export class HvaIndex extends SlotIndex {
     const end = this.#rows.hostEnd(row);
     if (end !== this.#ends[block]) return;
     this.rebuilt(position);
-    const group = position >>> GROUP_BITS;
-    if (this.#groups[group] === end) this.#regroup(group);
   }
 
   protected override rebuilt(position: number): void {
@@ -88,6 +112,7 @@ export class HvaIndex extends SlotIndex {
       if (end > furthest) furthest = end;
     }
     this.#ends[block] = furthest;
+    this.#regroup(position >>> GROUP_BITS);
   }
 
   protected override shifted(position: number): void {

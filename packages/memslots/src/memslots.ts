@@ -128,7 +128,7 @@ class MemslotsTable implements Memslots {
       return 'create';
     }
     const at = row * 3;
-    const hostAddress = space.data[at + 2]!;
+    const hostAddress = space.hostOf(row);
     if (hostFrame * PAGE_SIZE !== hostAddress)
       refuse('changed-hva', 'userspaceAddr', hostFrame * PAGE_SIZE, `what the slot has, ${hostAddress}`);
     if (pages !== space.pagesOf(row)) refuse('changed-size', 'memorySize', pages, `what the slot has, ${space.pagesOf(row)} pages`);
@@ -367,7 +367,7 @@ class MemslotsTable implements Memslots {
         const row = this.#hits[i]!;
         const at = row * 3;
         const base = space.data[at]!;
-        const host = space.data[at + 2]! / PAGE_SIZE;
+        const host = space.hostOf(row) / PAGE_SIZE;
         const from = base + Math.max(0, first - host);
         visit(space.asId, space.ids[row]!, from, base + Math.min(space.pagesOf(row), stop - host));
       }

