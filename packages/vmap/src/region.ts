@@ -219,7 +219,8 @@ export class Region implements VmRegion {
     const bit = this.bitOf(vfn);
     if (!this.isArea(bit)) {
       if (space.closed) throw new VmapError({ code: 'closed' });
-      if (space.strict) throw new VmapError({ code: 'not-an-area', va: hexOfVfn(vfn), region: this.name, at: this.occupant(vfn - this.startVfn) });
+      if (space.strict)
+        throw new VmapError({ code: 'not-an-area', va: hexOfVfn(vfn), region: this.name, at: this.occupant(vfn - this.startVfn) });
       space.warnings++;
       return false;
     }
