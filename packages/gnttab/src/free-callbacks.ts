@@ -20,8 +20,9 @@ export class FreeCallbacks {
     this.onFire = onFire;
   }
 
-  get size(): number {
-    return this.waiting.size;
+  /** Whether anybody waits. */
+  get waits(): boolean {
+    return this.head !== undefined;
   }
 
   /** Puts a callback on the front; false when it already waits. */

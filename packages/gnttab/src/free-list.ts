@@ -1,11 +1,11 @@
 import { invariant } from '@paravirt/event-bus/contract';
 import { RunTree } from './run-tree.ts';
 
-/** Ends every list of references. */
-export const END_OF_LIST = 0xffff_ffff;
+/** Ends every list in here: a small negative number, so that links, heads and counts all stay machine integers. */
+export const END = -1;
 
-/** Where a reference is; one byte each. */
-export const STATE = { free: 0, listed: 1, claimed: 2, granted: 3, busy: 4, deferred: 5, leaked: 6, reserved: 7 } as const;
+/** Where a reference is; one byte each. Small numbers, of which only `free` is 0: the tree of runs reads them four at a time. */
+export const STATE = { free: 0, listed: 1, claimed: 2, granted: 3, busy: 4, deferred: 5, leaked: 6, reserved: 7, absent: 8 } as const;
 
 /** What the free list needs of the table around it. */
 export interface FreeListHost {
@@ -40,10 +40,13 @@ const ANCHOR = { none: 0, empty: 1, usedUp: 2, run: 3 } as const;
  * of what was freed since the last rebuild, followed by the other free references in ascending order: the stack is linked
  * through `link`, the rest needs no links at all, a rebuild drops the stack, and what it looks for is a question to the tree
  * of runs. While the stack is empty every free reference belongs to the rest, so the set of free references serves for both.
+ *
+ * What was freed in a row is one element of the stack, however long. An element is named by twice its first reference, plus 1
+ * when it is longer than one; `link` of the first reference names the element below, and that of the second holds the length.
  */
 export class FreeList {
   /** Next reference of the list a reference is in. Of a granted one: the peer's domid, since no list holds it. */
-  link: Uint32Array = new Uint32Array(0);
+  link: Int32Array = new Int32Array(0);
   /** `STATE` of each reference. */
   state: Uint8Array = new Uint8Array(0);
   size = 0;
@@ -53,9 +56,9 @@ export class FreeList {
   private readonly tree: RunTree = new RunTree();
   private entriesPerFrame = 0;
   private maxFrames = 0;
-  private stackHead: number = END_OF_LIST;
+  private top: number = END;
   /** Where Linux would attach new frames; decides what a rebuild and a growth make of the tail run. */
-  private lastFree: number = END_OF_LIST;
+  private lastFree: number = END;
   private anchor: number = ANCHOR.none;
   private tailStart = 0;
   /** No member of the rest is below. */
@@ -69,21 +72,20 @@ export class FreeList {
   reset(shape: FreeListShape): void {
     const size = shape.entriesPerFrame * shape.frames;
     this.reserveMemory(size, shape.entriesPerFrame * shape.maxFrames);
-    this.state.fill(STATE.free);
+    this.state.fill(STATE.absent);
     this.state.fill(STATE.reserved, 0, shape.reserved);
-    this.tree.clear();
-    this.tree.addRange(shape.reserved, size);
+    this.state.fill(STATE.free, shape.reserved, size);
+    this.tree.reset();
     this.entriesPerFrame = shape.entriesPerFrame;
     this.frames = shape.frames;
     this.maxFrames = shape.maxFrames;
     this.size = size;
     this.freeCount = size - shape.reserved;
-    this.stackHead = END_OF_LIST;
+    this.top = END;
     this.lastFree = size - 1;
     this.anchor = ANCHOR.run;
     this.tailStart = shape.reserved;
     this.restFrom = 0;
-    this.tree.refresh();
   }
 
   get limit(): number {
@@ -92,7 +94,7 @@ export class FreeList {
 
   /** Bytes held, the entries themselves not counted. */
   get bytes(): number {
-    return this.link.byteLength + this.state.byteLength + this.tree.bytes;
+    return this.link.byteLength + this.tree.bytes;
   }
 
   get seqAvailable(): number {
@@ -103,40 +105,49 @@ export class FreeList {
     return this.tree.longest();
   }
 
-  isFree(ref: number): boolean {
-    return this.tree.has(ref);
+  /** The first of `from` to `to - 1` that is not claimed, or -1. */
+  firstUnclaimed(from: number, to: number): number {
+    const { state } = this;
+    const { quads } = this.tree;
+    let ref = from;
+    for (; ref < to && (ref & 3) !== 0; ref++) if (state[ref] !== STATE.claimed) return ref;
+    while (ref + 4 <= to && quads[ref >> 2] === STATE.claimed * 0x0101_0101) ref += 4;
+    for (; ref < to; ref++) if (state[ref] !== STATE.claimed) return ref;
+    return -1;
   }
 
   /** Frees one reference, which must be out and not below the reserved ones. */
   put(ref: number): void {
-    this.link[ref] = this.stackHead;
-    this.stackHead = ref;
+    this.link[ref] = this.top;
+    this.top = ref * 2;
     this.state[ref] = STATE.free;
-    this.tree.add(ref);
+    this.tree.touch(ref);
     if (this.freeCount++ === 0) this.lastFree = ref;
   }
 
   /** Frees `first` to `first + count - 1`, the highest first. */
   putSeq(first: number, count: number): void {
-    const { link } = this;
     const end = first + count;
     if (this.freeCount === 0) this.lastFree = end - 1;
-    for (let ref = first; ref < end - 1; ref++) link[ref] = ref + 1;
-    link[end - 1] = this.stackHead;
-    this.stackHead = first;
-    this.state.fill(STATE.free, first, end);
-    this.tree.addRange(first, end);
+    this.link[first] = this.top;
+    if (count > 1) this.link[first + 1] = count;
+    this.top = count > 1 ? first * 2 + 1 : first * 2;
+    this.fill(first, end, STATE.free);
+    this.tree.touchRange(first, end);
     this.freeCount += count;
   }
 
   /** Takes the head of the list; -1 when there is none and the table cannot grow. */
   take(): number {
     if (this.freeCount === 0 && !this.expand(1)) return -1;
-    let ref = this.stackHead;
-    if (ref === END_OF_LIST) ref = this.nextOfRest();
-    else this.stackHead = this.link[ref]!;
+    const { top } = this;
+    let ref: number;
+    if ((top & 1) === 0) {
+      ref = top >> 1;
+      this.top = this.link[ref]!;
+    } else ref = top === END ? this.nextOfRest() : this.popOfRun();
     this.state[ref] = STATE.claimed;
-    this.tree.remove(ref);
+    this.tree.touch(ref);
     if (--this.freeCount === 0) this.becomeEmpty();
     return ref;
   }
@@ -145,19 +156,21 @@ export class FreeList {
   takeList(count: number): number {
     if (this.freeCount < count && !this.expand(count - this.freeCount)) return -1;
     const { link, state, tree } = this;
-    let head = END_OF_LIST;
-    let last = END_OF_LIST;
+    let head = END;
+    let last = END;
     for (let i = 0; i < count; i++) {
-      let ref = this.stackHead;
-      if (ref === END_OF_LIST) ref = this.nextOfRest();
-      else this.stackHead = link[ref]!;
-      if (last === END_OF_LIST) head = ref;
+      const { top } = this;
+      let ref = top >> 1;
+      if (top === END) ref = this.nextOfRest();
+      else if ((top & 1) === 0) this.top = link[ref]!;
+      else ref = this.popOfRun();
+      if (last === END) head = ref;
       else link[last] = ref;
       last = ref;
       state[ref] = STATE.listed;
-      tree.remove(ref);
+      tree.touch(ref);
     }
-    link[last] = END_OF_LIST;
+    link[last] = END;
     this.freeCount -= count;
     if (this.freeCount === 0) this.becomeEmpty();
     return head;
@@ -179,19 +192,23 @@ export class FreeList {
     this.freeCount -= count;
     if (this.freeCount === 0) this.anchor = ANCHOR.none;
     else if (this.tailStart > this.lastFree) this.anchor = ANCHOR.usedUp;
-    this.tree.removeRange(first, first + count);
-    this.state.fill(STATE.claimed, first, first + count);
+    this.fill(first, first + count, STATE.claimed);
+    this.tree.touchRange(first, first + count);
     return first;
   }
 
   /** The free references in the list's order. */
   *inOrder(): IterableIterator<number> {
     const stacked = new Set<number>();
-    for (let ref = this.stackHead; ref !== END_OF_LIST; ref = this.link[ref]!) {
-      stacked.add(ref);
-      yield ref;
+    for (let element = this.top; element !== END; element = this.link[element >> 1]!) {
+      const first = element >> 1;
+      const count = (element & 1) === 0 ? 1 : this.link[first + 1]!;
+      for (let ref = first; ref < first + count; ref++) {
+        stacked.add(ref);
+        yield ref;
+      }
     }
-    for (let ref = 0; ref < this.size; ref++) if (this.tree.has(ref) && !stacked.has(ref)) yield ref;
+    for (let ref = 0; ref < this.size; ref++) if (this.state[ref] === STATE.free && !stacked.has(ref)) yield ref;
   }
 
   /** The lowest of the rest. Called with an empty stack only, while something is free. */
@@ -203,20 +220,43 @@ export class FreeList {
     return ref;
   }
 
+  /** Takes the first of the run on top of the stack; the others stay there. */
+  private popOfRun(): number {
+    const { link } = this;
+    const ref = this.top >> 1;
+    const below = link[ref]!;
+    const count = link[ref + 1]!;
+    link[ref + 1] = below;
+    if (count > 2) link[ref + 2] = count - 1;
+    this.top = count > 2 ? this.top + 2 : this.top + 1;
+    return ref;
+  }
+
+  /** Sets the state of `from` to `to - 1`, four at a time: runs are short as a rule, and a call of the built-in `fill` is not. */
+  private fill(from: number, to: number, value: number): void {
+    const { state } = this;
+    const { quads } = this.tree;
+    const four = value * 0x0101_0101;
+    let ref = from;
+    while (ref < to && (ref & 3) !== 0) state[ref++] = value;
+    for (; ref + 4 <= to; ref += 4) quads[ref >> 2] = four;
+    while (ref < to) state[ref++] = value;
+  }
+
   private becomeEmpty(): void {
-    this.lastFree = END_OF_LIST;
+    this.lastFree = END;
     this.anchor = ANCHOR.none;
     this.restFrom = 0;
   }
 
   private rebuild(count: number): number {
     const { tree } = this;
-    this.stackHead = END_OF_LIST;
+    this.top = END;
     this.restFrom = 0;
     const found = tree.firstFit(count);
     if (found >= 0) {
-      tree.removeRange(found, found + count);
-      this.state.fill(STATE.claimed, found, found + count);
+      this.fill(found, found + count, STATE.claimed);
+      tree.touchRange(found, found + count);
       this.freeCount -= count;
     }
     // Where nothing is left, `lastFree` keeps its old value, and with it the decision about the anchor.
@@ -245,7 +285,7 @@ export class FreeList {
     }
     if (!this.host.addFrames(frames)) return false;
     this.state.fill(STATE.free, start, size);
-    this.tree.addRange(start, size);
+    this.tree.touchRange(start, size);
     this.tree.refresh();
     const behind = this.seqAvailable;
     if (this.freeCount > 0 && this.anchor === ANCHOR.none) this.tailStart = start + 1;
@@ -263,12 +303,10 @@ export class FreeList {
   private reserveMemory(size: number, most: number): void {
     if (size <= this.link.length) return;
     const capacity = Math.max(size, Math.min(most, Math.ceil(this.link.length * 1.125)));
-    const link = new Uint32Array(capacity);
-    const state = new Uint8Array(capacity);
-    this.tree.reserve(capacity);
+    const link = new Int32Array(capacity);
     link.set(this.link);
-    state.set(this.state);
+    this.tree.reserve(capacity, STATE.absent);
     this.link = link;
-    this.state = state;
+    this.state = this.tree.state;
   }
 }

@@ -1,9 +1,9 @@
 export type { GrantTable, GrantTableDeps, GrantTableOptions, GrantUsage, LiveEntry } from './api.ts';
 export { GrantError, type GrantRefusal, type GrefState } from './errors.ts';
 export type { GnttabEvents } from './events.ts';
-export { END_OF_LIST } from './free-list.ts';
 export { createPageCache, type PageCache, type PageSource } from './page-cache.ts';
 export { gnttab } from './plugin.ts';
+export { END_OF_LIST } from './private-list.ts';
 export { createGrantTable } from './table.ts';
 export type {
   CopyOp,

@@ -6,7 +6,7 @@ import { type Entries, entriesPerFrame, statusFramesFor } from './entries.ts';
 import { GrantError, refuseArgument } from './errors.ts';
 import type { GnttabEvents } from './events.ts';
 import { FreeCallbacks } from './free-callbacks.ts';
-import { END_OF_LIST, FreeList, type FreeListHost, STATE } from './free-list.ts';
+import { END, FreeList, type FreeListHost, STATE } from './free-list.ts';
 import { PrivateList } from './private-list.ts';
 import type { FreeCallback, GrantHypercalls, GrantList, MemoryFrame } from './types.ts';
 
@@ -25,6 +25,8 @@ export class References implements FreeListHost {
   readonly list: FreeList;
   readonly callbacks: FreeCallbacks;
   closed = false;
+  /** Nobody is to be told anything: no bus, no waiting callback. One test for the calls that a driver makes for every request. */
+  private quiet: boolean;
   private readonly owner: DomId;
   private readonly bus: EventBus<GnttabEvents> | undefined;
   private readonly hypercalls: GrantHypercalls;
@@ -39,6 +41,7 @@ export class References implements FreeListHost {
     this.entries = entries;
     this.hypercalls = hypercalls;
     this.bus = bus;
+    this.quiet = bus === undefined;
     this.list = new FreeList(this);
     this.callbacks = new FreeCallbacks((callback, count) => this.fired(callback, count));
     this.start(options.version, options.initialFrames, options.maxFrames);
@@ -53,6 +56,11 @@ export class References implements FreeListHost {
   }
 
   alloc(): Gref {
+    if (this.quiet) {
+      const ref = this.list.take();
+      if (ref < 0) this.refuseExhausted(1);
+      return ref as Gref;
+    }
     this.refuseClosed('allocGrantReference');
     const ref = this.list.take();
     this.callbacks.deliver();
@@ -77,6 +85,11 @@ export class References implements FreeListHost {
 
   allocSeq(count: number): Gref {
     checkCount('count', count);
+    if (this.quiet && count > 1) {
+      const first = this.list.takeSeq(count);
+      if (first < 0) this.refuseExhausted(count);
+      return first as Gref;
+    }
     this.refuseClosed('allocGrantReferenceSeq');
     const first = count === 1 ? this.list.take() : this.list.takeSeq(count);
     this.callbacks.deliver();
@@ -89,9 +102,9 @@ export class References implements FreeListHost {
 
   claim(list: GrantList): Gref | undefined {
     const own = this.own(list);
-    const ref = own.head;
-    if (ref === END_OF_LIST) return undefined;
-    own.head = this.list.link[ref]!;
+    const ref = own.first;
+    if (ref === END) return undefined;
+    own.first = this.list.link[ref]!;
     own.length--;
     this.list.state[ref] = STATE.claimed;
     if (this.bus?.observed('gnttab:claimed')) this.bus.emit('gnttab:claimed', { owner: this.owner, gref: ref as Gref });
@@ -101,23 +114,23 @@ export class References implements FreeListHost {
   release(list: GrantList, gref: Gref): void {
     const own = this.own(list);
     if (this.list.state[gref] !== STATE.claimed) refuseGref(this.list, 'gref', gref, 'a claimed reference');
-    this.list.link[gref] = own.head;
+    this.list.link[gref] = own.first;
     this.list.state[gref] = STATE.listed;
-    own.head = gref;
+    own.first = gref;
     own.length++;
     if (this.bus?.observed('gnttab:released')) this.bus.emit('gnttab:released', { owner: this.owner, gref });
   }
 
   isEmpty(list: GrantList): boolean {
-    return this.own(list).head === END_OF_LIST;
+    return this.own(list).first === END;
   }
 
   freeList(list: GrantList): void {
     const own = this.own(list);
     const { link } = this.list;
     const { length } = own;
-    let last = END_OF_LIST;
-    for (let ref = own.head; ref !== END_OF_LIST; ) {
+    let last = END;
+    for (let ref = own.first; ref !== END; ) {
       const next = link[ref]!;
       this.list.put(ref);
       last = ref;
@@ -129,29 +142,28 @@ export class References implements FreeListHost {
   }
 
   free(gref: Gref): void {
-    if (this.list.state[gref] !== STATE.claimed) {
-      if (this.list.state[gref] !== STATE.reserved) refuseGref(this.list, 'gref', gref, 'a claimed reference');
-      this.check();
-      return;
-    }
-    this.list.put(gref);
-    this.freed(gref, 1);
+    if (this.list.state[gref] === STATE.claimed) {
+      this.list.put(gref);
+      if (!this.quiet) this.freed(gref, 1);
+    } else if (this.list.state[gref] === STATE.reserved) this.check();
+    else refuseGref(this.list, 'gref', gref, 'a claimed reference');
   }
 
   freeSeq(first: Gref, count: number): void {
     checkCount('count', count);
-    const { state, size } = this.list;
+    const { size } = this.list;
     if (!Number.isInteger(first) || first < 0) refuseArgument('first', first, `a reference, 0 to ${size - 1}`);
     if (first + count > size) refuseArgument('count', count, `a whole number from 1 to ${size - first}, the references from ${first} on`);
-    const from = Math.max(first, this.reserved);
+    const from = first < this.reserved ? this.reserved : first;
     const end = first + count;
-    for (let ref = from; ref < end; ref++) {
-      if (state[ref] !== STATE.claimed) refuseGref(this.list, 'first', ref, 'claimed references only, from first on');
+    if (from >= end) {
+      this.check();
+      return;
     }
-    if (from < end) {
-      this.list.putSeq(from, end - from);
-      this.freed(from, end - from);
-    } else this.check();
+    const wrong = this.list.firstUnclaimed(from, end);
+    if (wrong >= 0) refuseGref(this.list, 'first', wrong, 'claimed references only, from first on');
+    this.list.putSeq(from, end - from);
+    if (!this.quiet) this.freed(from, end - from);
   }
 
   requestCallback(callback: FreeCallback, count: number): void {
@@ -162,10 +174,22 @@ export class References implements FreeListHost {
     if (this.callbacks.add(callback, count)) this.check();
   }
 
+  cancelCallback(callback: FreeCallback): boolean {
+    const waited = this.callbacks.cancel(callback);
+    this.listen();
+    return waited;
+  }
+
+  close(): void {
+    this.closed = true;
+    this.callbacks.clear();
+    this.listen();
+  }
+
   /** Tells what was put back: the facts, and then the callbacks. */
   freed(head: number, count: number): void {
     if (this.bus?.observed('gnttab:freed')) this.bus.emit('gnttab:freed', { owner: this.owner, gref: head as Gref, count });
-    if (this.callbacks.size > 0) this.check();
+    if (this.callbacks.waits) this.check();
   }
 
   addFrames(frames: number): boolean {
@@ -178,6 +202,7 @@ export class References implements FreeListHost {
     if (this.bus?.observed('gnttab:grown')) this.bus.emit('gnttab:grown', { owner: this.owner, frames, entries: size });
     // Who fires is decided now, as in the original, but called only when the growing call has taken its own references.
     this.callbacks.check(freeCount);
+    this.listen();
   }
 
   rebuilt(count: number, first: number): void {
@@ -192,7 +217,12 @@ export class References implements FreeListHost {
 
   check(): void {
     this.callbacks.check(this.list.freeCount);
+    this.listen();
     this.callbacks.deliver();
+  }
+
+  private listen(): void {
+    this.quiet = this.bus === undefined && !this.closed && !this.callbacks.waits;
   }
 
   private fired(callback: FreeCallback, count: number): void {

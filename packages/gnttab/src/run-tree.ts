@@ -1,18 +1,26 @@
-/** References in a leaf: 16 words of the bitmap. */
+/** References in a leaf. */
 const LEAF_BITS = 9;
 const LEAF_REFS = 1 << LEAF_BITS;
+/** Words of 32 bits in a leaf's bitmap. */
 const LEAF_WORDS = LEAF_REFS / 32;
 
 /**
- * The set of free references, and where its runs are: a bitmap, and a tree whose nodes know the longest run in their span, and
- * the runs at its two ends. Setting and clearing touch the bitmap only and note the leaf; a search first brings the noted
- * leaves and their ancestors up to date. So what never asks for a run never pays for one.
+ * Where the runs of free references are: a tree whose nodes know the longest run in their span, and the runs at its two ends.
+ * A reference is free while its byte in `state` is 0. Whoever changes bytes notes the leaf with `touch`; a search first reads
+ * the noted leaves again, each by way of a bitmap, and their ancestors. So what never asks for a run never pays for one.
  */
 export class RunTree {
-  private bits: Int32Array = new Int32Array(0);
+  /** One byte a reference; what is beyond the table must not be 0. Renewed by `reserve`. */
+  state: Uint8Array = new Uint8Array(0);
+  /** The same bytes, four at a time. */
+  quads: Int32Array = new Int32Array(0);
+  /** The bitmap of the leaf that was read last. */
+  private readonly bits: Int32Array = new Int32Array(LEAF_WORDS);
   private stale: Uint8Array = new Uint8Array(0);
   private staleLeaves: Uint32Array = new Uint32Array(0);
   private staleCount = 0;
+  /** A leaf that is noted, the last one as a rule; -1 when none is. */
+  private lastNoted = -1;
   private leaves = 0;
   /** Leaves of the complete tree, a power of two; node `leaves + i` is leaf `i`, node 1 the root. */
   private width = 0;
@@ -23,7 +31,7 @@ export class RunTree {
   /** Bytes held. */
   get bytes(): number {
     return (
-      this.bits.byteLength +
+      this.state.byteLength +
       this.stale.byteLength +
       this.staleLeaves.byteLength +
       this.prefix.byteLength +
@@ -32,13 +40,13 @@ export class RunTree {
     );
   }
 
-  /** Makes room for references below `refs`; all new ones are absent. Either done whole or throws with nothing changed. */
-  reserve(refs: number): void {
+  /** Makes room for references below `refs`, whose bytes become `fill`. Either done whole or throws with nothing changed. */
+  reserve(refs: number, fill: number): void {
     const leaves = (refs + LEAF_REFS - 1) >>> LEAF_BITS;
     if (leaves <= this.leaves) return;
     let width = Math.max(this.width, 1);
     while (width < leaves) width *= 2;
-    const bits = new Int32Array(leaves * LEAF_WORDS);
+    const state = new Uint8Array(leaves * LEAF_REFS).fill(fill, this.state.length);
     const stale = new Uint8Array(leaves);
     const staleLeaves = new Uint32Array(leaves);
     const wider = width !== this.width;
@@ -46,7 +54,7 @@ export class RunTree {
     const prefix = new Uint32Array(nodes);
     const suffix = new Uint32Array(nodes);
     const best = new Uint32Array(nodes);
-    bits.set(this.bits);
+    state.set(this.state);
     stale.set(this.stale);
     staleLeaves.set(this.staleLeaves.subarray(0, this.staleCount));
     if (wider) {
@@ -58,37 +66,23 @@ export class RunTree {
       this.best = best;
       this.width = width;
     }
-    this.bits = bits;
+    this.state = state;
+    this.quads = new Int32Array(state.buffer);
     this.stale = stale;
     this.staleLeaves = staleLeaves;
     this.leaves = leaves;
     if (wider) this.combineAll();
   }
 
-  has(ref: number): boolean {
-    return (this.bits[ref >>> 5]! & (1 << (ref & 31))) !== 0;
-  }
-
-  add(ref: number): void {
-    this.bits[ref >>> 5]! |= 1 << (ref & 31);
+  /** Notes that the reference's byte has changed. */
+  touch(ref: number): void {
     const leaf = ref >>> LEAF_BITS;
-    if (this.stale[leaf] === 0) this.note(leaf);
+    if (leaf !== this.lastNoted) this.note(leaf);
   }
 
-  remove(ref: number): void {
-    this.bits[ref >>> 5]! &= ~(1 << (ref & 31));
-    const leaf = ref >>> LEAF_BITS;
-    if (this.stale[leaf] === 0) this.note(leaf);
-  }
-
-  /** Adds `from` to `to - 1`. */
-  addRange(from: number, to: number): void {
-    this.writeRange(from, to, true);
-  }
-
-  /** Removes `from` to `to - 1`. */
-  removeRange(from: number, to: number): void {
-    this.writeRange(from, to, false);
+  /** Notes that bytes of `from` to `to - 1` have changed. */
+  touchRange(from: number, to: number): void {
+    for (let leaf = from >>> LEAF_BITS; leaf <= (to - 1) >>> LEAF_BITS; leaf++) if (leaf !== this.lastNoted) this.note(leaf);
   }
 
   /** The lowest start of `count` members in a row, or -1. */
@@ -127,28 +121,19 @@ export class RunTree {
       node = 2 * node + 1;
       if (best[node] === 0) node--;
     }
-    const first = (node - width) * LEAF_WORDS;
-    let word = first + LEAF_WORDS - 1;
-    while (this.bits[word] === 0) word--;
-    return word * 32 + 31 - Math.clz32(this.bits[word]!);
+    let ref = (node - width + 1) * LEAF_REFS - 1;
+    while (this.state[ref] !== 0) ref--;
+    return ref;
   }
 
   /** The first of the members in a row that end with the member `last`. */
   startOfRun(last: number): number {
     this.refresh();
-    const floor = (last >>> LEAF_BITS) * LEAF_WORDS;
-    let word = last >>> 5;
-    // Shifting the bits above `last` out leaves the run's end in the top bits.
-    const shift = 31 - (last & 31);
-    let ones = Math.clz32(~(this.bits[word]! << shift));
-    if (ones < 32 - shift) return last - ones + 1;
-    let start = word * 32;
-    while (--word >= floor) {
-      ones = Math.clz32(~this.bits[word]!);
-      start -= ones;
-      if (ones < 32) return start;
-    }
-    return start - this.runBefore(start >>> LEAF_BITS);
+    const { state } = this;
+    const floor = last & -LEAF_REFS;
+    let start = last;
+    while (start > floor && state[start - 1] === 0) start--;
+    return start > floor ? start : start - this.runBefore(start >>> LEAF_BITS);
   }
 
   /**
@@ -156,32 +141,24 @@ export class RunTree {
    * look for members that joined since.
    */
   next(from: number): number {
+    const { state } = this;
     let leaf = from >>> LEAF_BITS;
-    let word = from >>> 5;
-    if (leaf >= this.leaves) return -1;
-    let bits = this.bits[word]! & (-1 << (from & 31));
-    for (;;) {
-      const end = (leaf + 1) * LEAF_WORDS;
-      for (;;) {
-        if (bits !== 0) return word * 32 + 31 - Math.clz32(bits & -bits);
-        if (++word === end) break;
-        bits = this.bits[word]!;
-      }
+    let ref = from;
+    while (leaf >= 0 && leaf < this.leaves) {
+      for (const end = (leaf + 1) * LEAF_REFS; ref < end; ref++) if (state[ref] === 0) return ref;
       leaf = this.nextLeaf(leaf);
-      if (leaf < 0) return -1;
-      word = leaf * LEAF_WORDS;
-      bits = this.bits[word]!;
+      ref = leaf * LEAF_REFS;
     }
+    return -1;
   }
 
-  /** Empties the set. */
-  clear(): void {
-    this.bits.fill(0);
+  /** Reads the whole table again. */
+  reset(): void {
     this.stale.fill(0);
     this.staleCount = 0;
-    this.prefix.fill(0);
-    this.suffix.fill(0);
-    this.best.fill(0);
+    this.lastNoted = -1;
+    for (let leaf = 0; leaf < this.leaves; leaf++) this.measure(leaf);
+    this.combineAll();
   }
 
   /** Brings every noted leaf and its ancestors up to date. */
@@ -189,6 +166,7 @@ export class RunTree {
     const count = this.staleCount;
     if (count === 0) return;
     this.staleCount = 0;
+    this.lastNoted = -1;
     const { stale, staleLeaves, width } = this;
     const all = count * 8 > width;
     for (let i = 0; i < count; i++) {
@@ -201,34 +179,36 @@ export class RunTree {
   }
 
   private note(leaf: number): void {
+    this.lastNoted = leaf;
+    if (this.stale[leaf] !== 0) return;
     this.stale[leaf] = 1;
     this.staleLeaves[this.staleCount++] = leaf;
   }
 
-  private writeRange(from: number, to: number, member: boolean): void {
-    if (from >= to) return;
-    for (let leaf = from >>> LEAF_BITS; leaf <= (to - 1) >>> LEAF_BITS; leaf++) if (this.stale[leaf] === 0) this.note(leaf);
-    const { bits } = this;
-    const last = (to - 1) >>> 5;
-    const head = -1 << (from & 31);
-    const tail = -1 >>> (31 - ((to - 1) & 31));
-    for (let word = from >>> 5; word <= last; word++) {
-      let mask = -1;
-      if (word === from >>> 5) mask &= head;
-      if (word === last) mask &= tail;
-      if (member) bits[word]! |= mask;
-      else bits[word]! &= ~mask;
+  /** Reads a leaf's bytes into the bitmap. */
+  private read(leaf: number): void {
+    const { bits, quads } = this;
+    let quad = leaf * (LEAF_REFS / 4);
+    for (let word = 0; word < LEAF_WORDS; word++) {
+      let value = 0;
+      for (let shift = 0; shift < 32; shift += 4) {
+        // Bytes are far below 128, so the addition carries into the top bit of each byte that is not 0 and no further; the
+        // product then moves the four bits side by side to the top.
+        const used = ((quads[quad++]! + 0x7f7f_7f7f) >>> 7) & 0x0101_0101;
+        value |= ((Math.imul(used, 0x1020_4080) >>> 28) ^ 15) << shift;
+      }
+      bits[word] = value;
     }
   }
 
-  /** Reads a leaf's sixteen words into its node. */
+  /** Reads a leaf into its node. */
   private measure(leaf: number): void {
+    this.read(leaf);
     const { bits } = this;
-    const first = leaf * LEAF_WORDS;
     let prefix = -1;
     let run = 0;
     let best = 0;
-    for (let word = first; word < first + LEAF_WORDS; word++) {
+    for (let word = 0; word < LEAF_WORDS; word++) {
       let value = bits[word]!;
       if (value === -1) {
         run += 32;
@@ -287,33 +267,10 @@ export class RunTree {
   }
 
   private firstFitInLeaf(base: number, count: number): number {
-    const { bits } = this;
-    let run = 0;
-    for (let ref = base; ; ) {
-      const word = bits[ref >>> 5]!;
-      if (word === -1) {
-        run += 32;
-        ref += 32;
-        if (run >= count) return ref - run;
-        continue;
-      }
-      // Runs inside one word: skip absent members, then count those present, until the word ends.
-      let at = 0;
-      while (at < 32) {
-        const rest = word >>> at;
-        if (rest === 0) {
-          run = 0;
-          break;
-        }
-        const gap = 31 - Math.clz32(rest & -rest);
-        if (gap > 0) run = 0;
-        at += gap;
-        const ones = Math.min(31 - Math.clz32(~(word >>> at) & -~(word >>> at)), 32 - at);
-        run += ones;
-        at += ones;
-        if (run >= count) return ref + at - run;
-      }
-      ref += 32;
+    const { state } = this;
+    for (let ref = base, run = 0; ; ref++) {
+      run = state[ref] === 0 ? run + 1 : 0;
+      if (run === count) return ref - count + 1;
     }
   }
 

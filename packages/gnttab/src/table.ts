@@ -44,7 +44,9 @@ class Table implements GrantTable, MapHost, UnmapHost {
     if (options.maxFrames !== undefined) checkOption('maxFrames', options.maxFrames, 1, 0xffff_ffff);
     const size = { frames: 0, maxFrames: 0 };
     refuseStatus('query_size', hypercalls.querySize(size));
-    const maxFrames = Math.min(options.maxFrames ?? size.maxFrames, size.maxFrames);
+    // References are machine integers in here.
+    const addressable = Math.floor(0x3fff_ffff / entriesPerFrame(1));
+    const maxFrames = Math.min(options.maxFrames ?? size.maxFrames, size.maxFrames, addressable);
     checkOption('initialFrames', initialFrames, 1, maxFrames);
     // A hypervisor without version 2 has no such call either, and then version 1 is what there is.
     const switched = hypercalls.setVersion(version);
@@ -109,7 +111,7 @@ class Table implements GrantTable, MapHost, UnmapHost {
     this.references.requestCallback(callback, count);
   }
   cancelFreeCallback(callback: FreeCallback): boolean {
-    return this.references.callbacks.cancel(callback);
+    return this.references.cancelCallback(callback);
   }
 
   grantForeignAccess(options: { readonly peer: DomId; readonly gfn: Gfn; readonly readonly: boolean }): Gref {
@@ -233,8 +235,7 @@ class Table implements GrantTable, MapHost, UnmapHost {
 
   close(): void {
     if (this.references.closed) return;
-    this.references.closed = true;
-    this.references.callbacks.clear();
+    this.references.close();
     this.grants.deferred.close();
     this.mapper.close();
     this.unmaps.close();

@@ -12,7 +12,7 @@ const STEPS = 2000;
  * Method: random calls and a peer that maps, unmaps and scribbles between any two of them, against a map of what is where.
  */
 describe(`random schedules (${RUNS} of ${STEPS} steps)`, () => {
-  it('keep every reference in one place while a hostile peer maps and flips bits', () => {
+  it('keep every reference in one place while a hostile peer maps and flips bits', { timeout: 600_000 }, () => {
     const table = fc.record({
       version: fc.constantFrom(1 as const, 2 as const),
       shared: fc.boolean(),

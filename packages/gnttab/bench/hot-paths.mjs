@@ -1,0 +1,94 @@
+/** Times the calls of drivers: pooled references, entries, and unmapping idle pages. Prints JSON lines as `subject.mjs`. */
+import { createGrantTable } from '../dist/index.js';
+import { FakeHypervisor, TickScheduler } from '../dist/testing.js';
+
+const PAGES = 16;
+const ROUNDS = 9;
+let sink = 0;
+
+function measure(workload, turns, run, per = 1) {
+  run(turns >> 1);
+  run(turns >> 1);
+  const rounds = [];
+  for (let i = 0; i < ROUNDS; i++) {
+    const start = performance.now();
+    run(turns);
+    rounds.push(((performance.now() - start) * 1e6) / turns / per);
+  }
+  rounds.sort((a, b) => a - b);
+  console.log(JSON.stringify({ workload, ns: rounds[ROUNDS >> 1] }));
+}
+
+for (const [version, shared] of [
+  [1, false],
+  [2, false],
+  [1, true],
+]) {
+  const guest = new FakeHypervisor({ shared }).domain(1);
+  const table = createGrantTable({ version }, { hypercalls: guest.hypercalls, scheduler: new TickScheduler() });
+  const gref = table.allocGrantReference();
+  const title = `${shared ? ', shared memory' : ''}, version ${version}`;
+  measure(`publish + tryEnd${title}`, 1 << 20, (turns) => {
+    for (let i = 0; i < turns; i++) {
+      table.publish(gref, 2, i & 0xffff, false);
+      table.tryEnd(gref);
+    }
+  });
+  table.publish(gref, 2, 5, false);
+  measure(`isInUse${title}`, 1 << 21, (turns) => {
+    for (let i = 0; i < turns; i++) if (table.isInUse(gref)) sink++;
+  });
+}
+
+{
+  const guest = new FakeHypervisor().domain(1);
+  const table = createGrantTable({}, { hypercalls: guest.hypercalls, scheduler: new TickScheduler() });
+  const list = table.allocGrantReferences(64);
+  measure('claim + release', 1 << 21, (turns) => {
+    for (let i = 0; i < turns; i++) table.releaseGrantReference(list, table.claimGrantReference(list));
+  });
+}
+
+{
+  // A hypercall that does nothing leaves the bookkeeping: the pages' checks, the statuses, the foreign pages.
+  const guest = new FakeHypervisor().domain(1);
+  const hypercalls = {
+    ...guest.hypercalls,
+    map(ops, count) {
+      for (let i = 0; i < count; i++) ops[i].status = 0;
+      return 0;
+    },
+    unmap(ops, count) {
+      for (let i = 0; i < count; i++) ops[i].status = 0;
+      return 0;
+    },
+  };
+  const uses = new Int32Array(4096).fill(1);
+  const pages = { inUse: (vfn) => uses[vfn] > 1, hold() {}, release() {} };
+  const table = createGrantTable({}, { hypercalls, scheduler: new TickScheduler(), pages });
+  const maps = [];
+  const ops = [];
+  for (let i = 0; i < PAGES; i++) {
+    maps.push({ vfn: 64 + i, flags: 2, ref: 8 + i, domid: 2, status: 0, handle: i, mfn: 0 });
+    ops.push({ vfn: 64 + i, handle: i, status: 0 });
+  }
+  const batch = { ops, count: PAGES, done: (result) => (sink += result) };
+  measure('unmapRefsAsync of 16 idle pages', 1 << 18, (turns) => {
+    for (let i = 0; i < turns; i++) table.unmapRefsAsync(batch);
+  });
+  measure('mapRefs + unmapRefsAsync of 16 idle pages', 1 << 17, (turns) => {
+    for (let i = 0; i < turns; i++) {
+      table.mapRefs(maps, PAGES);
+      table.unmapRefsAsync(batch);
+    }
+  });
+  const before = process.memoryUsage().heapUsed;
+  if (globalThis.gc) globalThis.gc();
+  const settled = process.memoryUsage().heapUsed;
+  const turns = 100_000;
+  for (let i = 0; i < turns; i++) table.unmapRefsAsync(batch);
+  const grown = process.memoryUsage().heapUsed - settled;
+  if (globalThis.gc)
+    console.log(JSON.stringify({ workload: 'unmapRefsAsync of 16 idle pages', bytes: Math.max(0, Math.round(grown / turns)), before }));
+}
+if (sink === 0.5) console.log(sink);
