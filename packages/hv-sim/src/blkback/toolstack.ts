@@ -1,5 +1,5 @@
 import type { Disk } from '../disks/disk.ts';
-import { BlkbackError } from './errors.ts';
+import { BlkbackError, isRefusal } from './errors.ts';
 import { inTransaction, readNode, readUnsigned } from './handshake.ts';
 import type { BackendStore, BackendTransaction, Blkback } from './types.ts';
 
@@ -106,6 +106,7 @@ export function attachDisk(host: DiskHost, options: AttachOptions): AttachedDisk
   const written = inTransaction(store, (transaction) => {
     const forFrontend = permissions(frontend, backend);
     const forBackend = permissions(backend, frontend);
+    clear(store, frontendPath, transaction);
     store.mkdir(frontendPath, transaction);
     store.setPermissions(frontendPath, forFrontend, transaction);
     const front = (key: string, value: string): void => {
@@ -119,6 +120,7 @@ export function attachDisk(host: DiskHost, options: AttachOptions): AttachedDisk
     front('device-type', deviceType);
     front('trusted', options.trusted === false ? '0' : '1');
     if (options.protocol !== undefined) front('protocol', options.protocol);
+    clear(store, backendPath, transaction);
     store.mkdir(backendPath, transaction);
     store.setPermissions(backendPath, forBackend, transaction);
     const back = (key: string, value: string): void => store.write(`${backendPath}/${key}`, value, transaction);
@@ -175,6 +177,16 @@ function permissions(owner: number, reader: number): readonly NodePermission<nev
     { domid: owner as never, access: 'none' },
     { domid: reader as never, access: 'read' },
   ];
+}
+
+/** Removes what may be left of an earlier device. */
+function clear(store: ToolstackStore, path: string, transaction: BackendTransaction): void {
+  try {
+    store.remove(path, transaction);
+  } catch (error) {
+    // There is not even the folder above.
+    if (!isRefusal(error)) throw error;
+  }
 }
 
 /** The first loop device that is free. */
