@@ -22,9 +22,10 @@ export class RingGuest {
   #received: number[] = [];
   /** Events that came with an answer. */
   #held: Message[] = [];
-  #nextId = 1;
+  #nextId: number;
 
-  constructor(page: MemoryPage = freshPage()) {
+  constructor(page: MemoryPage = freshPage(), firstId = 1) {
+    this.#nextId = firstId;
     this.page = page;
     this.requests = new StoreRing(page, 'requests');
     this.responses = new StoreRing(page, 'responses');
