@@ -189,11 +189,7 @@ export function checkDevice(device: DeviceReport, rings: readonly DecodedRing[],
   for (let queue = 0; queue < queues && connected; queue++) {
     if (ringRefs(device, queue).length === 0) say(`connected, with no ring reference for queue ${queue}`);
     if (captured && !rings.some((ring) => ring.device === device && ring.report.queue === queue)) {
-      report(
-        queues > 1 || rings.length !== 1 ? `vbd-${vbd}-queue-${queue}.bin` : 'ring.bin',
-        'unreadable',
-        `missing: the ring of queue ${queue} of device ${vbd}`,
-      );
+      report(`vbd-${vbd}-queue-${queue}.bin`, 'unreadable', 'missing, though rings of other queues or devices are there');
     }
   }
   for (const { report: ring, device: of } of rings) {

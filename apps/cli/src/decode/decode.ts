@@ -53,7 +53,7 @@ function decodeMoment(folder: CaptureFolder, problems: Problems): CaptureReport 
 
   checkGrantTable(table, dump, report);
   if (domid !== null) checkReservedPages(nodes, domid, table, report);
-  const captured = folder.files.some((file) => /^(ring|vbd-\d+-queue-\d+)\.bin$/.test(file));
+  const captured = folder.files.some((file) => /^vbd-\d+-queue-\d+\.bin$/.test(file));
   for (const device of devices) checkDevice(device, rings, domid!, captured, report);
   const need = { table, backendDomid, report };
   for (const ring of rings) {

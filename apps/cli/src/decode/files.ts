@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { CliError, exitCodes, fileError, systemReason } from '../errors.ts';
 import type { Problems } from './problems.ts';
@@ -72,7 +72,9 @@ export function findCaptures(dir: string, problems: Problems): CaptureFolder[] {
     const wanted = 'grant-frame-0.bin, ring.bin, xenstore-ls.txt, handshake-boot.trace.txt';
     throw new CliError(`${dir}: no capture in this folder (files such as ${wanted})`, exitCodes.usage);
   }
-  return isGuestFolder(found) ? found.map((folder) => ({ ...folder, name: [top, folder.name].filter(Boolean).join('/') })) : found;
+  // A folder of captures may say so itself, by the expectations at its top.
+  const guest = !existsSync(join(dir, 'expected.json')) && isGuestFolder(found);
+  return found.map((folder) => ({ ...folder, name: folder.name === '' ? top : guest ? `${top}/${folder.name}` : folder.name }));
 }
 
 /**

@@ -8,7 +8,7 @@ interface Candidate {
   readonly residue: RequestResidue;
   readonly indirect: boolean;
   readonly grefs: readonly number[];
-  /** The page behind its indirect reference was captured: such pages are captured of outstanding requests only. */
+  /** A page behind one of its references was captured: such pages are captured of outstanding requests only. */
   readonly captured: boolean;
 }
 
@@ -61,7 +61,8 @@ function candidateOf(
     residue.segments.filter(({ firstSect, lastSect }) => firstSect <= lastSect && lastSect <= 7).map(({ gref }) => gref),
     (gref) => free(gref) && table.mapped(gref),
   );
-  return grefs.length > 0 ? { residue, indirect: false, grefs, captured: false } : null;
+  const captured = grefs.some((gref) => files.has(`data-ref-${gref}.bin`));
+  return grefs.length > 0 ? { residue, indirect: false, grefs, captured } : null;
 }
 
 /**
@@ -92,9 +93,10 @@ export function findHidden(ring: DecodedRing, rings: readonly DecodedRing[], tab
   for (const residue of ring.window.residues.toReversed()) {
     const candidate = candidateOf(ring, residue, table, files, taken);
     if (candidate) candidates.push(candidate);
-    // An older request that names one of these references was answered before it was used again.
-    for (const { gref } of residue.segments) taken.add(gref);
-    for (const gref of residue.indirectGrefs) taken.add(gref);
+    // An older request that names this reference was answered before it was used again. Only the first is surely this
+    // request's own: what follows may be left of still older ones.
+    if (candidate) for (const gref of candidate.grefs.slice(0, 1)) taken.add(gref);
+    else if (residue.sectorHi !== 0xffff_ffff) taken.add(residue.segments[0]!.gref);
   }
   const chosen = candidates
     .sort((a, b) => Number(b.captured) - Number(a.captured))
