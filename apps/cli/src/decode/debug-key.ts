@@ -1,3 +1,5 @@
+import type { DumpedTableReport } from './types.ts';
+
 /** One active entry of a grant table, as Xen's `g` key prints it. */
 export interface ActiveEntry {
   readonly ref: number;
@@ -17,6 +19,7 @@ export interface DumpedTable {
   readonly domid: number;
   readonly version: number;
   readonly frames: number | null;
+  readonly framesMax: number | null;
   readonly active: ReadonlyMap<number, ActiveEntry>;
 }
 
@@ -36,13 +39,13 @@ export function parseDebugKey(text: string): DumpedTable[] {
     const table = TABLE.exec(line);
     if (table) {
       active = new Map();
-      tables.push({ domid: Number(table[1]), version: Number(table[2]), frames: null, active });
+      tables.push({ domid: Number(table[1]), version: Number(table[2]), frames: null, framesMax: null, active });
       continue;
     }
     const last = tables.at(-1);
     if (!last) continue;
     const frames = FRAMES.exec(line);
-    if (frames) tables[tables.length - 1] = { ...last, frames: Number(frames[1]) };
+    if (frames) tables[tables.length - 1] = { ...last, frames: Number(frames[1]), framesMax: Number(frames[2]) };
     const entry = ENTRY.exec(line);
     if (!entry) continue;
     const ref = Number(entry[1]);
@@ -57,4 +60,24 @@ export function parseDebugKey(text: string): DumpedTable[] {
     });
   }
   return tables;
+}
+
+const hex = (value: number): string => `0x${value.toString(16)}`;
+
+export function dumpReport(tables: readonly DumpedTable[]): DumpedTableReport[] {
+  return tables.map(({ domid, version, frames, framesMax, active }) => ({
+    domid,
+    version,
+    frames,
+    framesMax,
+    entries: [...active.values()].map(({ ref, mapper, mfn, pin, sharedDomid, gmfn, flags }) => ({
+      ref,
+      mapper,
+      mfn: hex(mfn),
+      pin,
+      domid: sharedDomid,
+      gmfn: hex(gmfn),
+      flags,
+    })),
+  }));
 }

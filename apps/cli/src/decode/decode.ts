@@ -1,5 +1,5 @@
 import { checkDevice, checkIndices, checkMessages, checkRingRefs } from './checks.ts';
-import { type DumpedTable, parseDebugKey } from './debug-key.ts';
+import { type DumpedTable, dumpReport, parseDebugKey } from './debug-key.ts';
 import { CaptureFiles, type CaptureFolder, findCaptures, isMoment, tracesOf } from './files.ts';
 import { checkGrantTable, readGrantTable } from './grant-table.ts';
 import { decodeHandshakes } from './handshake.ts';
@@ -8,25 +8,31 @@ import { Problems, type Report } from './problems.ts';
 import { decodeRings } from './rings.ts';
 import { checkReservedPages, decodeStorePage } from './store-page.ts';
 import { blockDevices, guestDomid, parseStoreText, type StoreText } from './store-text.ts';
-import type { CaptureReport, DecodeReport, HandshakeReport } from './types.ts';
+import type { CaptureReport, DecodeReport, HandshakeReport, StoreNodeReport } from './types.ts';
 
-function readStoreText(files: CaptureFiles, report: Report): StoreText {
-  const file = 'xenstore-ls.txt';
-  const text = files.has(file) ? files.text(file) : null;
-  if (text === null) return new Map();
-  const { nodes, odd } = parseStoreText(text);
-  if (nodes.size === 0) report(file, 'unreadable', 'no line is a node of the store');
-  else if (odd.length > 0) report(file, 'store', `${odd.length} lines are no nodes of the store, the first is line ${odd[0]}`);
-  return nodes;
+const LISTING = 'xenstore-ls.txt';
+const DUMP = 'gnttab-debugkey.txt';
+
+function readStoreText(files: CaptureFiles, report: Report): { nodes: StoreText; listed: StoreNodeReport[] } {
+  const text = files.has(LISTING) ? files.text(LISTING) : null;
+  if (text === null) return { nodes: new Map(), listed: [] };
+  const { nodes, listed, odd } = parseStoreText(text);
+  if (nodes.size === 0) report(LISTING, 'unreadable', 'no line is a node of the store');
+  else if (odd.length > 0) report(LISTING, 'store', `${odd.length} lines are no nodes of the store, the first is line ${odd[0]}`);
+  return { nodes, listed };
 }
 
-function readDump(files: CaptureFiles, report: Report): DumpedTable[] {
-  const file = 'gnttab-debugkey.txt';
-  const text = files.has(file) ? files.text(file) : null;
-  if (text === null) return [];
-  const tables = parseDebugKey(text);
-  if (tables.length === 0) report(file, 'unreadable', "no grant table in it: not the hypervisor's dump");
-  return tables;
+/** The dump of the moment, and dumps of other moments that lie beside it. */
+function readDumps(files: CaptureFiles, report: Report): { file: string; tables: DumpedTable[] }[] {
+  return files.folder.files
+    .filter((file) => /^gnttab-debugkey.*\.txt$/.test(file))
+    .flatMap((file) => {
+      const text = files.text(file);
+      if (text === null) return [];
+      const tables = parseDebugKey(text);
+      if (tables.length === 0) report(file, 'unreadable', "no grant table in it: not the hypervisor's dump");
+      return [{ file, tables }];
+    });
 }
 
 /** The guest's table of the dump; without a store listing the one that is not the backend's and has most entries. */
@@ -39,12 +45,13 @@ function guestTable(tables: readonly DumpedTable[], domid: number | null): Dumpe
 function decodeMoment(folder: CaptureFolder, problems: Problems): CaptureReport {
   const report: Report = (file, kind, message) => problems.add(folder.name, file, kind, message);
   const files = new CaptureFiles(folder, problems);
-  const nodes = readStoreText(files, report);
-  const tables = readDump(files, report);
+  const { nodes, listed } = readStoreText(files, report);
+  const dumps = readDumps(files, report);
+  const tables = dumps.find(({ file }) => file === DUMP)?.tables ?? [];
   const storeDomid = guestDomid(nodes);
   const dump = guestTable(tables, storeDomid);
   const domid = storeDomid ?? dump?.domid ?? null;
-  if (tables.length > 0 && !dump && domid !== null) report('gnttab-debugkey.txt', 'hypervisor', `the dump has no table of domain ${domid}`);
+  if (tables.length > 0 && !dump && domid !== null) report(DUMP, 'hypervisor', `the dump has no table of domain ${domid}`);
   const devices = domid === null ? [] : blockDevices(nodes, domid);
   const backendDomid = Number(devices[0]?.frontend.keys['backend-id'] ?? 0) || 0;
   const table = readGrantTable(files, backendDomid, dump, report);
@@ -78,6 +85,8 @@ function decodeMoment(folder: CaptureFolder, problems: Problems): CaptureReport 
     ...(storePage ? { xenstoreRing: storePage } : {}),
     ...(hidden.length > 0 ? { hidden: hidden.length === 1 ? hidden[0]! : hidden } : {}),
     devices,
+    ...(listed.length > 0 ? { store: { file: LISTING, nodes: listed } } : {}),
+    hypervisorDumps: dumps.map(({ file, tables: dumped }) => ({ file, tables: dumpReport(dumped) })),
     dataPages,
   };
 }

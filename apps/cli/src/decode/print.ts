@@ -165,7 +165,25 @@ function printCapture(name: string, capture: CaptureReport, options: PrintOption
     const pages = capture.dataPages.map(({ ref, outstanding }) => `${ref}${outstanding ? ' (of a request in flight)' : ''}`);
     lines.push(`data pages of references ${pages.join(', ')}`, '');
   }
-  lines.push(...grantTable(capture, options), ...storeTables(capture, options));
+  lines.push(...grantTable(capture, options), ...storeTables(capture, options), ...hostTables(capture, options));
+  return lines;
+}
+
+/** The hypervisor's dumps, a line a table (its entries are beside the guest's own), and the store's listing. */
+function hostTables(capture: CaptureReport, { rows, marks }: PrintOptions): string[] {
+  const lines: string[] = [];
+  for (const { file, tables } of capture.hypervisorDumps) {
+    lines.push(marks.heading(`hypervisor's dump ${visible(file)}`));
+    const body = tables.map(({ domid, version, frames, framesMax, entries }) => {
+      const maps = new Set(entries.map(({ mapper }) => `d${mapper}`));
+      return [`d${domid}`, String(version), `${frames ?? '?'} of ${framesMax ?? '?'}`, String(entries.length), [...maps].join(' ') || '-'];
+    });
+    lines.push(...textTable(['granter', 'version', 'frames', 'active entries', 'mapped by'], body, rows, marks), '');
+  }
+  if (capture.store) {
+    const body = capture.store.nodes.map(({ path, value, perms }) => [perms?.join(' ') ?? '', path, value]);
+    lines.push(marks.heading(`store ${capture.store.file}`), ...textTable(['permissions', 'path', 'value'], body, rows, marks), '');
+  }
   return lines;
 }
 

@@ -1,29 +1,34 @@
-import type { DeviceReport } from './types.ts';
+import type { DeviceReport, StoreNodeReport } from './types.ts';
 
 /** The store's nodes by path, as `xenstore-ls -fp` prints them. */
 export type StoreText = ReadonlyMap<string, string>;
 
 /** A line is a path, a value in quotes, and with `-p` the permissions in brackets. Plain searches: a line may be hostile. */
-function parseLine(line: string): [path: string, value: string] | null {
+function parseLine(line: string): StoreNodeReport | null {
   const equals = line.indexOf(' = "');
   if (equals <= 0 || line[0] !== '/' || line.slice(0, equals).includes(' ')) return null;
   let rest = line.slice(equals + 4).trimEnd();
   const perms = rest.endsWith(')') ? rest.lastIndexOf('(') : -1;
+  const permsText = perms > 0 ? rest.slice(perms + 1, -1) : '';
   if (perms > 0) rest = rest.slice(0, perms).trimEnd();
-  return rest.endsWith('"') ? [line.slice(0, equals), rest.slice(0, -1)] : null;
+  if (!rest.endsWith('"')) return null;
+  return { path: line.slice(0, equals), value: rest.slice(0, -1), ...(permsText === '' ? {} : { perms: permsText.split(',') }) };
 }
 
 /** Parses a listing. `odd` gives the numbers of the lines that are none. */
-export function parseStoreText(text: string): { nodes: StoreText; odd: number[] } {
+export function parseStoreText(text: string): { nodes: StoreText; listed: StoreNodeReport[]; odd: number[] } {
   const nodes = new Map<string, string>();
+  const listed: StoreNodeReport[] = [];
   const odd: number[] = [];
   text.split('\n').forEach((line, i) => {
     if (line.trim() === '') return;
     const node = parseLine(line);
-    if (node) nodes.set(node[0], node[1]);
-    else odd.push(i + 1);
+    if (node) {
+      nodes.set(node.path, node.value);
+      listed.push(node);
+    } else odd.push(i + 1);
   });
-  return { nodes, odd };
+  return { nodes, listed, odd };
 }
 
 /** The guest: the one domain in the listing that has a `device` folder or a name and is no backend. */

@@ -150,6 +150,32 @@ export interface DeviceReport {
   readonly backend: { readonly path: string; readonly state: number | null; readonly keys: Readonly<Record<string, string>> };
 }
 
+/** A node of the store's listing, with its permissions where they were printed. */
+export interface StoreNodeReport {
+  readonly path: string;
+  readonly value: string;
+  readonly perms?: readonly string[];
+}
+
+/** One domain's grant table in the hypervisor's dump: its active entries. */
+export interface DumpedTableReport {
+  readonly domid: number;
+  readonly version: number;
+  readonly frames: number | null;
+  readonly framesMax: number | null;
+  readonly entries: readonly {
+    readonly ref: number;
+    /** The domain that maps the entry, the frame it maps, and its pin word. */
+    readonly mapper: number;
+    readonly mfn: string;
+    readonly pin: string;
+    /** The guest's entry as the hypervisor saw it; of version 2 the flags are the status word. */
+    readonly domid: number;
+    readonly gmfn: string;
+    readonly flags: number;
+  }[];
+}
+
 export interface CaptureReport {
   readonly domid: number | null;
   readonly backendDomid: number;
@@ -162,6 +188,10 @@ export interface CaptureReport {
   readonly xenstoreRing?: StoreRingReport;
   readonly hidden?: HiddenReport | readonly HiddenReport[];
   readonly devices: readonly DeviceReport[];
+  /** The store's listing, whole. */
+  readonly store?: { readonly file: string; readonly nodes: readonly StoreNodeReport[] };
+  /** The hypervisor's dumps, every domain's table. */
+  readonly hypervisorDumps: readonly { readonly file: string; readonly tables: readonly DumpedTableReport[] }[];
   /** Pages of data that were captured, with whether an outstanding request names them. */
   readonly dataPages: readonly { readonly file: string; readonly ref: number; readonly outstanding: boolean }[];
 }

@@ -44,6 +44,45 @@ describe('the live captures', () => {
     expect(Object.keys(decodeCapture(join(folder, 'd-v1-nonpersistent/inflight')).captures)).toEqual(['inflight']);
   });
 
+  it('come with every table of the dumps and every node of the store', () => {
+    const { hypervisorDumps, store, devices } = decodeCapture(changedCaptures({})).captures['b-v1-idle']!;
+    expect(hypervisorDumps.map(({ file, tables }) => [file, tables.map(({ domid, entries }) => [domid, entries.length])])).toEqual([
+      [
+        'gnttab-debugkey-detached.txt',
+        [
+          [0, 0],
+          [6, 2],
+        ],
+      ],
+      [
+        'gnttab-debugkey.txt',
+        [
+          [0, 0],
+          [6, 20],
+        ],
+      ],
+    ]);
+    expect(hypervisorDumps[1]!.tables[1]).toMatchObject({ version: 1, frames: 1, framesMax: 64 });
+    expect(hypervisorDumps[1]!.tables[1]!.entries[2]).toEqual({
+      ref: 8,
+      mapper: 0,
+      mfn: '0x6d59f',
+      pin: '0x00000001',
+      domid: 0,
+      gmfn: '0x6d59f',
+      flags: 25,
+    });
+    expect(store!.nodes).toHaveLength(68);
+    expect(store!.nodes[3]).toEqual({
+      path: '/local/domain/0/backend/vbd/6/51712/frontend',
+      value: '/local/domain/6/device/vbd/51712',
+      perms: ['n0', 'r6'],
+    });
+    expect(devices).toMatchObject([
+      { vbd: 51712, name: 'xvda', frontend: { state: 4 }, backend: { state: 4, keys: { sectors: '32768' } } },
+    ]);
+  });
+
   it('tell the data page of an outstanding write', () => {
     const { dataPages } = decodeCapture(changedCaptures({})).captures['d-v1-nonpersistent/inflight']!;
     expect(dataPages).toEqual([{ file: 'data-ref-333.bin', ref: 333, outstanding: true }]);
