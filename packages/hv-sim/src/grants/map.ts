@@ -177,14 +177,25 @@ export class GrantMaps {
   /** The pins go first, then the references: while a pin stands its frame is held. */
   #unpin(granter: Party, ref: number, mfn: number, done: number, readonly: boolean): void {
     const table = granter.grants;
+    const before = table.pin[ref]!;
     let drops = 0;
-    let pins = table.pin[ref]!;
+    let pins = before;
     if ((done & HOST_MAP) !== 0) {
-      pins -= readonly ? HOST_READ : HOST_WRITE;
+      const one = readonly ? HOST_READ : HOST_WRITE;
+      invariant(
+        (before & (one * 0xff)) !== 0,
+        () => `reference ${ref} of domain ${granter.id} has no such host pin: ${before.toString(16)}`,
+      );
+      pins -= one;
       drops++;
     }
     if ((done & DEVICE_MAP) !== 0) {
-      pins -= readonly ? DEVICE_READ : DEVICE_WRITE;
+      const one = readonly ? DEVICE_READ : DEVICE_WRITE;
+      invariant(
+        (before & (one * 0xff)) !== 0,
+        () => `reference ${ref} of domain ${granter.id} has no such device pin: ${before.toString(16)}`,
+      );
+      pins -= one;
       drops++;
     }
     table.pin[ref] = pins;
@@ -197,10 +208,7 @@ export class GrantMaps {
     const left = frames.refs[mfn]! - drops;
     // The last reference goes the long way, which frees the frame.
     if (left > 0) frames.refs[mfn] = left;
-    else {
-      frames.refs[mfn] = 1;
-      frames.put(mfn);
-    }
+    else while (drops-- > 0) frames.put(mfn);
   }
 
   /** The mapper dies: every handle it holds is taken apart. */
