@@ -27,6 +27,7 @@ export class ByteQueue {
   #head = 0;
   #nextQueue = 0;
   #moving = false;
+  #issued = false;
   readonly #sink = (cookie: number, status: number): void => this.#completed(cookie, status);
 
   constructor(device: Device) {
@@ -78,10 +79,11 @@ export class ByteQueue {
     this.#waiting.push(cookie);
   }
 
-  /** Puts on the rings what fits; one doorbell a queue for all of it. */
-  move(): void {
-    if (this.#moving) return;
+  /** Puts on the rings what fits; one doorbell a queue for all of it. Returns whether anything was put there. */
+  move(): boolean {
+    if (this.#moving || this.#head === this.#waiting.length) return false;
     this.#moving = true;
+    this.#issued = false;
     const device = this.#device;
     const queues = device.queueCount;
     for (let queue = 0; queue < queues; queue += 1) device.plug(queue);
@@ -99,6 +101,7 @@ export class ByteQueue {
     }
     for (let queue = 0; queue < queues; queue += 1) device.unplug(queue);
     this.#moving = false;
+    return this.#issued;
   }
 
   /** False: no room now; the rest of the transfer goes later. */
@@ -120,6 +123,7 @@ export class ByteQueue {
         transfer.issued = from;
         return false;
       }
+      this.#issued = true;
       if (status !== 0) {
         transfer.issued = sectors;
         this.#completed(cookie, status);

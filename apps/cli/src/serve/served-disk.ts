@@ -49,15 +49,21 @@ export function serveDisk(options: ServedOptions): ServedDisk {
   const note = (kind: 'read' | 'write' | 'trim' | 'sync', offset: number, length: number): void =>
     log?.io(kind, offset, length, (performance.now() - began) * 1e6);
 
+  let running = false;
+
   /** Runs what can run now. What is due later is the drive's; what takes long goes on after the sockets had their turn. */
   const kick = (): void => {
-    if (paused) return;
-    bytes.move();
+    // From inside an answer there is nothing to do: the loop below sees what was added.
+    if (paused || running) return;
+    running = true;
     const end = performance.now() + SLICE_MS;
-    for (;;) {
-      for (let steps = 0; steps < STEPS; steps += 1) if (!machine.step()) return;
-      if (performance.now() >= end) break;
+    let late = false;
+    while (!late && (bytes.move() || machine.step())) {
+      for (let steps = 0; steps < STEPS && machine.step(); steps += 1);
+      late = performance.now() >= end;
     }
+    running = false;
+    if (!late) return;
     more ??= setImmediate(() => {
       more = undefined;
       kick();
