@@ -13,7 +13,7 @@ import type { BlkfrontEvents } from './events.ts';
 import type { Features } from './features.ts';
 import type { Carried, QueueParts } from './queue-parts.ts';
 import type { SegmentWriter } from './segments.ts';
-import { MODE, type Shadows, SLOT } from './shadows.ts';
+import { MODE, type Shadow, type Shadows, SLOT } from './shadows.ts';
 import { type OnDone, OP, type QueueFigures } from './types.ts';
 
 const BYTES_MAX = 0x8000_0000;
@@ -35,9 +35,13 @@ export class Ring {
   private readonly segments: SegmentWriter;
   private readonly features: Features;
   private readonly bus: EventBus<BlkfrontEvents> | undefined;
+  private readonly tap: QueueParts['tap'];
+  private readonly maxSegments: number;
+  private readonly bounceAll: boolean;
+  private readonly persistent: boolean;
   private readonly wire: BlockRequest = new BlockRequest();
   private readonly answer: BlockResponse = new BlockResponse();
-  private readonly stalled: number[] = [];
+  private readonly stalled: Shadow[] = [];
   private published = 0;
   private plugs = 0;
   private polling = false;
@@ -54,6 +58,10 @@ export class Ring {
     this.features = parts.features;
     this.figures = parts.figures;
     this.bus = parts.bus;
+    this.tap = parts.tap;
+    this.maxSegments = parts.maxSegments;
+    this.bounceAll = parts.bounceAll;
+    this.persistent = parts.persistent;
     this.wire.handle = parts.handle;
   }
 
@@ -91,19 +99,18 @@ export class Ring {
     const status = this.check(op, sector, gfns, bytes, start, count);
     if (status !== 0) return status;
     if (this.stalled.length > 0) return this.refused(ERRNO.EBUSY);
-    const s = this.shadows;
-    const id = s.take();
-    if (id === -1) return this.refused(ERRNO.EBUSY);
-    s.op[id] = op;
-    s.sector[id] = sector;
-    s.count[id] = count;
-    s.start[id] = start;
-    s.cookie[id] = cookie;
-    s.gfns[id] = gfns;
-    s.bytes[id] = bytes;
-    s.sinks[id] = sink;
-    if (!this.issue(id)) {
-      s.give(id);
+    const r = this.shadows.take();
+    if (r === null) return this.refused(ERRNO.EBUSY);
+    r.op = op;
+    r.sector = sector;
+    r.count = count;
+    r.start = start;
+    r.cookie = cookie;
+    r.gfns = gfns;
+    r.bytes = bytes;
+    r.sink = sink;
+    if (!this.issue(r)) {
+      this.shadows.give(r);
       this.parts.onDry(this.index, this.segments.shortOf);
       return this.refused(ERRNO.EBUSY);
     }
@@ -122,24 +129,23 @@ export class Ring {
 
   /** Takes a request from a dead ring; it goes on where it stood. False when there is no slot. */
   adopt(carried: Carried): boolean {
-    const s = this.shadows;
-    const id = s.take();
-    if (id === -1) return false;
-    s.op[id] = carried.op;
-    s.sector[id] = carried.sector;
-    s.count[id] = carried.count;
-    s.done[id] = carried.done;
-    s.start[id] = carried.start;
-    s.cookie[id] = carried.cookie;
-    s.gfns[id] = carried.gfns;
-    s.bytes[id] = carried.bytes;
-    s.sinks[id] = carried.sink;
-    s.follow[id] = carried.follow === 2 ? 1 : carried.follow;
+    const r = this.shadows.take();
+    if (r === null) return false;
+    r.op = carried.op;
+    r.sector = carried.sector;
+    r.count = carried.count;
+    r.done = carried.done;
+    r.start = carried.start;
+    r.cookie = carried.cookie;
+    r.gfns = carried.gfns;
+    r.bytes = carried.bytes;
+    r.sink = carried.sink;
+    r.follow = carried.follow === 2 ? 1 : carried.follow;
     this.figures.reissued++;
     // What the new backend cannot do any more is settled as if it had said so.
     const status = this.check(carried.op, carried.sector, carried.gfns, carried.bytes, carried.start, carried.count);
-    if (status !== 0) this.finish(id, carried.op === OP.FLUSH && status === ERRNO.EOPNOTSUPP ? 0 : status);
-    else if (!this.proceed(id)) this.stall(id);
+    if (status !== 0) this.finish(r, carried.op === OP.FLUSH && status === ERRNO.EOPNOTSUPP ? 0 : status);
+    else if (!this.proceed(r)) this.stall(r);
     return true;
   }
 
@@ -190,7 +196,7 @@ export class Ring {
 
   /** Fails what waits for references or pages. */
   failStalled(status: number): void {
-    for (const id of this.stalled.splice(0)) this.finish(id, status);
+    for (const r of this.stalled.splice(0)) this.finish(r, status);
     this.tellRoom();
   }
 
@@ -198,27 +204,26 @@ export class Ring {
   stop(): void {
     if (this.stopped) return;
     this.stopped = true;
-    const s = this.shadows;
-    for (let id = 0; id < s.slots; id++) if (s.state[id] === SLOT.ON_RING) this.segments.close(id, false);
+    for (const r of this.shadows.all) if (r.state === SLOT.ON_RING) this.segments.close(r, false);
     this.segments.destroy();
   }
 
   /** What `stop` left: every request not completed, in the order of issue. */
   carry(): Carried[] {
-    const s = this.shadows;
-    const out: Carried[] = s.outstanding().map((id) => ({
-      op: s.op[id]!,
-      sector: s.sector[id]!,
-      count: s.count[id]!,
-      done: s.done[id]!,
-      follow: s.follow[id]!,
-      gfns: s.gfns[id]!,
-      bytes: s.bytes[id]!,
-      start: s.start[id]!,
-      cookie: s.cookie[id]!,
-      sink: s.sinks[id]!,
+    const left = this.shadows.outstanding();
+    const out: Carried[] = left.map((r) => ({
+      op: r.op,
+      sector: r.sector,
+      count: r.count,
+      done: r.done,
+      follow: r.follow,
+      gfns: r.gfns,
+      bytes: r.bytes,
+      start: r.start,
+      cookie: r.cookie,
+      sink: r.sink,
     }));
-    for (let id = 0; id < s.slots; id++) if (s.state[id] !== SLOT.FREE) s.give(id);
+    for (const r of left) this.shadows.give(r);
     this.stalled.length = 0;
     return out;
   }
@@ -260,152 +265,144 @@ export class Ring {
   }
 
   /** Puts the next part of request `id` on the ring. False when references or pages ran out, with nothing held. */
-  private issue(id: number): boolean {
-    const s = this.shadows;
+  private issue(r: Shadow): boolean {
     const f = this.features;
     const wire = this.wire;
-    const op = s.op[id]!;
+    const op = r.op;
     let operation: number = BLKIF_OP.READ;
-    if (op === OP.FLUSH || s.follow[id] === 2) {
+    if (op === OP.FLUSH || r.follow === 2) {
       operation = f.flush ? BLKIF_OP.FLUSH_DISKCACHE : BLKIF_OP.WRITE_BARRIER;
-      s.mode[id] = MODE.NONE;
+      r.mode = MODE.NONE;
       wire.nrSegments = 0;
       // Linux leaves the sector of a request without data at -1.
       wire.setSectorHalves(0xffff_ffff, 0xffff_ffff);
     } else if (op === OP.DISCARD || op === OP.DISCARD_SECURE || (op === OP.WRITE_ZEROES && f.zeroByDiscard && f.discard)) {
       operation = BLKIF_OP.DISCARD;
-      s.mode[id] = MODE.NONE;
-      s.chunk[id] = s.count[id]! - s.done[id]!;
+      r.mode = MODE.NONE;
+      r.chunk = r.count - r.done;
       wire.flag = op === OP.DISCARD_SECURE ? BLKIF_DISCARD_SECURE : 0;
-      wire.setSector(s.sector[id]! + s.done[id]!);
-      wire.setNrSectors(s.chunk[id]!);
+      wire.setSector(r.sector + r.done);
+      wire.setNrSectors(r.chunk);
     } else {
-      let limit = this.parts.maxSegments;
+      let limit = this.maxSegments;
       if (op !== OP.READ) operation = BLKIF_OP.WRITE;
-      s.mode[id] = this.modeOf(id, op);
-      if (s.mode[id] === MODE.ZERO && !this.segments.makeZeroPage()) return false;
-      if (op === OP.WRITE_FUA && s.follow[id] === 0) {
-        const offset = s.mode[id] === MODE.DIRECT || s.mode[id] === MODE.PINNED ? s.start[id]! & 4095 : 0;
-        const whole = offset + s.count[id]! * 512 <= BLKIF_MAX_SEGMENTS_PER_REQUEST * 4096;
-        if (f.barrier && whole && s.done[id] === 0) {
+      r.mode = this.modeOf(r);
+      if (r.mode === MODE.ZERO && !this.segments.makeZeroPage()) return false;
+      if (op === OP.WRITE_FUA && r.follow === 0) {
+        const offset = r.mode === MODE.DIRECT || r.mode === MODE.PINNED ? r.start & 4095 : 0;
+        const whole = offset + r.count * 512 <= BLKIF_MAX_SEGMENTS_PER_REQUEST * 4096;
+        if (f.barrier && whole && r.done === 0) {
           operation = BLKIF_OP.WRITE_BARRIER;
           limit = BLKIF_MAX_SEGMENTS_PER_REQUEST;
-        } else s.follow[id] = 1;
+        } else r.follow = 1;
       }
-      if (!this.segments.open(id, limit, wire)) return false;
+      if (!this.segments.open(r, limit, wire)) return false;
       // A durable write cut short for want of references cannot be one barrier.
-      if (operation === BLKIF_OP.WRITE_BARRIER && s.chunk[id] !== s.count[id]) {
+      if (operation === BLKIF_OP.WRITE_BARRIER && r.chunk !== r.count) {
         operation = BLKIF_OP.WRITE;
-        s.follow[id] = 1;
+        r.follow = 1;
       }
-      wire.setSector(s.sector[id]! + s.done[id]!);
+      wire.setSector(r.sector + r.done);
     }
-    s.wireOp[id] = operation;
+    r.wireOp = operation;
     wire.operation = operation;
-    if (s.indirectPage[id] !== -1) {
+    if (r.indirectPage !== -1) {
       wire.operation = BLKIF_OP.INDIRECT;
       wire.indirectOp = operation;
     }
-    const generation = (s.generation[id]! + 1) >>> 0;
-    s.generation[id] = generation;
-    wire.idLo = id;
+    const generation = (r.generation + 1) & 0x7fff_ffff;
+    r.generation = generation;
+    wire.idLo = r.id;
     wire.idHi = generation;
-    s.state[id] = SLOT.ON_RING;
+    r.state = SLOT.ON_RING;
     this.ring.putRequest(wire);
     this.figures.requests++;
-    if (this.bus?.observed('blkfront:requested')) this.tellRequested(id, op);
+    if (this.bus?.observed('blkfront:requested')) this.tellRequested(r);
     return true;
   }
 
-  private modeOf(id: number, op: number): number {
-    const s = this.shadows;
-    const { bounceAll, persistent } = this.parts;
-    if (op === OP.WRITE_ZEROES) return persistent ? MODE.PERSISTENT : MODE.ZERO;
-    const gfns = s.gfns[id];
-    const start = s.start[id]!;
-    if (gfns && (start & this.features.alignMask) === 0) {
-      if (!bounceAll && !persistent) return MODE.DIRECT;
-      if (persistent && this.segments.allPinned(gfns, start, s.count[id]!)) return MODE.PINNED;
+  private modeOf(r: Shadow): number {
+    const { persistent } = this;
+    if (r.op === OP.WRITE_ZEROES) return persistent ? MODE.PERSISTENT : MODE.ZERO;
+    const { gfns, start } = r;
+    if (gfns !== null && (start & this.features.alignMask) === 0) {
+      if (!this.bounceAll && !persistent) return MODE.DIRECT;
+      if (persistent && this.segments.allPinned(gfns, start, r.count)) return MODE.PINNED;
     }
     return persistent ? MODE.PERSISTENT : MODE.BOUNCED;
   }
 
   /** Checks the answer just copied and completes its request. False when the device is over. */
   private complete(): boolean {
-    const s = this.shadows;
-    const answer = this.answer;
+    const { answer, shadows } = this;
     const id = answer.idLo;
-    if (id >= s.slots || s.state[id] !== SLOT.ON_RING || answer.idHi !== s.generation[id]) {
+    const r = id < shadows.slots ? shadows.all[id]! : null;
+    if (r === null || r.state !== SLOT.ON_RING || answer.idHi !== r.generation) {
       return this.breakDown(`a response names request ${answer.idHi}:${answer.idLo}, which is not under way`);
     }
-    const wireOp = s.wireOp[id]!;
+    const wireOp = r.wireOp;
     if (answer.operation !== wireOp) return this.breakDown(`a response to operation ${wireOp} says ${answer.operation}`);
     this.figures.responses++;
     const status = answer.status;
-    this.segments.close(id, status === 0 && wireOp === BLKIF_OP.READ);
+    this.segments.close(r, status === 0 && wireOp === BLKIF_OP.READ);
     // From here the request is the driver's alone; a second answer to it is one to nothing.
-    s.state[id] = SLOT.STALLED;
+    r.state = SLOT.STALLED;
     if (status === 0) {
-      if (s.follow[id] === 2 || s.op[id] === OP.FLUSH) return this.finish(id, 0);
-      s.done[id] = s.done[id]! + s.chunk[id]!;
-      if (s.done[id]! < s.count[id]! || (s.follow[id] === 1 && (this.features.flush || this.features.barrier))) {
-        if (!this.proceed(id)) this.stall(id);
+      if (r.follow === 2 || r.op === OP.FLUSH) return this.finish(r, 0);
+      r.done += r.chunk;
+      if (r.done < r.count || (r.follow === 1 && (this.features.flush || this.features.barrier))) {
+        if (!this.proceed(r)) this.stall(r);
         return true;
       }
-      return this.finish(id, 0);
+      return this.finish(r, 0);
     }
-    if (status === -2) return this.unsupported(id, wireOp);
-    return this.finish(id, ERRNO.EIO);
+    if (status === -2) return this.unsupported(r, wireOp);
+    return this.finish(r, ERRNO.EIO);
   }
 
   /** The backend does not know an operation that it offered: it is not asked again, and the request gets what else there is. */
-  private unsupported(id: number, wireOp: number): boolean {
-    const s = this.shadows;
+  private unsupported(r: Shadow, wireOp: number): boolean {
     const f = this.features;
-    const op = s.op[id]!;
+    const { op } = r;
     if (wireOp === BLKIF_OP.FLUSH_DISKCACHE) f.flush = false;
     else if (wireOp === BLKIF_OP.WRITE_BARRIER) f.barrier = false;
     else if (wireOp === BLKIF_OP.DISCARD) {
       if (op === OP.DISCARD_SECURE) f.secure = false;
       else f.discard = false;
-      if (op !== OP.WRITE_ZEROES) return this.finish(id, ERRNO.EOPNOTSUPP);
-    } else return this.finish(id, ERRNO.EOPNOTSUPP);
-    const empty = op === OP.FLUSH || s.follow[id] === 2;
+      if (op !== OP.WRITE_ZEROES) return this.finish(r, ERRNO.EOPNOTSUPP);
+    } else return this.finish(r, ERRNO.EOPNOTSUPP);
+    const empty = op === OP.FLUSH || r.follow === 2;
     // A device that can neither flush nor drain has no cache to lose: that is success, as Linux has it.
-    if (empty && !f.flush && !f.barrier) return this.finish(id, 0);
-    if (!this.proceed(id)) this.stall(id);
+    if (empty && !f.flush && !f.barrier) return this.finish(r, 0);
+    if (!this.proceed(r)) this.stall(r);
     return true;
   }
 
   /** Issues what comes next of a request: its next part, or the flush after its last. */
-  private proceed(id: number): boolean {
-    const s = this.shadows;
-    if (s.follow[id] === 1 && s.done[id]! >= s.count[id]!) {
-      if (!this.features.flush && !this.features.barrier) return this.finish(id, 0);
-      s.follow[id] = 2;
+  private proceed(r: Shadow): boolean {
+    if (r.follow === 1 && r.done >= r.count) {
+      if (!this.features.flush && !this.features.barrier) return this.finish(r, 0);
+      r.follow = 2;
     }
-    return this.issue(id);
+    return this.issue(r);
   }
 
-  private finish(id: number, status: number): true {
-    const s = this.shadows;
-    const sink = s.sinks[id]!;
-    const cookie = s.cookie[id]!;
-    const op = s.op[id]!;
-    const { tap } = this.parts;
-    const seen = tap.completed === null ? null : { queue: this.index, op, sector: s.sector[id]!, sectors: s.count[id]!, status };
-    s.give(id);
+  private finish(r: Shadow, status: number): true {
+    const { sink, cookie } = r;
+    const { tap } = this;
+    const seen = tap.completed === null ? null : { queue: this.index, op: r.op, sector: r.sector, sectors: r.count, status };
+    this.shadows.give(r);
     if (seen !== null) tap.completed?.(seen);
     if (this.bus?.observed('blkfront:completed')) {
-      this.bus.emit('blkfront:completed', { path: this.parts.path, queue: this.index, id, op, status });
+      this.bus.emit('blkfront:completed', { path: this.parts.path, queue: this.index, id: r.id, op: r.op, status });
     }
     sink(cookie, status);
     return true;
   }
 
-  private stall(id: number): void {
-    this.shadows.state[id] = SLOT.STALLED;
-    this.stalled.push(id);
+  private stall(r: Shadow): void {
+    r.state = SLOT.STALLED;
+    this.stalled.push(r);
     this.parts.onDry(this.index, this.segments.shortOf);
   }
 
@@ -436,16 +433,15 @@ export class Ring {
     return false;
   }
 
-  private tellRequested(id: number, op: number): void {
-    const s = this.shadows;
+  private tellRequested(r: Shadow): void {
     this.bus!.emit('blkfront:requested', {
       path: this.parts.path,
       queue: this.index,
-      id,
-      op,
-      sector: s.sector[id]! + s.done[id]!,
-      sectors: s.mode[id] === MODE.NONE && s.op[id] === OP.FLUSH ? 0 : s.chunk[id]!,
-      segments: s.segments[id]!,
+      id: r.id,
+      op: r.op,
+      sector: r.sector + r.done,
+      sectors: r.mode === MODE.NONE && r.op === OP.FLUSH ? 0 : r.chunk,
+      segments: r.segments,
     });
   }
 }

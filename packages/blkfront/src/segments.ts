@@ -3,7 +3,7 @@ import { BLKIF_MAX_SEGMENTS_PER_REQUEST, type BlockRequest, writeIndirectSegment
 import type { GrefPool } from './gref-pool.ts';
 import type { PagePool } from './page-pool.ts';
 import type { PinnedTable } from './pinned.ts';
-import { MODE, type Shadows } from './shadows.ts';
+import { MODE, type Shadow, type Shadows } from './shadows.ts';
 import { type GuestPages, OP, type QueueFigures } from './types.ts';
 
 /** What `SegmentWriter` works on; one of each a queue. */
@@ -22,7 +22,10 @@ export interface SegmentParts {
 
 /** Turns a stretch of a request's buffer into granted segments, and takes the grants back. */
 export class SegmentWriter {
-  private readonly s: Shadows;
+  /** What `open` last ran short of. */
+  shortOf: 'references' | 'pages' = 'references';
+  private readonly segRef: Uint32Array;
+  private readonly segPage: Int32Array;
   private readonly refs: GrefPool;
   private readonly pages: PagePool;
   private readonly pinned: PinnedTable;
@@ -31,11 +34,10 @@ export class SegmentWriter {
   private readonly persistent: boolean;
   private readonly zeroFirst: boolean;
   private zeroPage = -1;
-  /** What `open` last ran short of. */
-  shortOf: 'references' | 'pages' = 'references';
 
   constructor(parts: SegmentParts) {
-    this.s = parts.shadows;
+    this.segRef = parts.shadows.segRef;
+    this.segPage = parts.shadows.segPage;
     this.refs = parts.refs;
     this.pages = parts.pages;
     this.pinned = parts.pinned;
@@ -46,98 +48,98 @@ export class SegmentWriter {
   }
 
   /**
-   * Grants the next stretch of request `id`, of at most `limit` segments, and describes it in `wire` or in an indirect page.
+   * Grants the next stretch of a request, of at most `limit` segments, and describes it in `wire` or in an indirect page.
    * Fewer segments are taken where references or pages run short, so that a request always gets on as long as one is left.
    * Sets the shadow's `chunk` and `segments`.
    * @returns false when not even one segment could be had; then nothing is held.
    */
-  open(id: number, limit: number, wire: BlockRequest): boolean {
-    const s = this.s;
-    const mode = s.mode[id]!;
-    const at = s.start[id]! + s.done[id]! * 512;
-    const offset = mode === MODE.DIRECT || mode === MODE.PINNED ? at & 4095 : 0;
-    let bytes = Math.min((s.count[id]! - s.done[id]!) * 512, limit * 4096 - offset);
-    let segments = (offset + bytes + 4095) >>> 12;
-    const base = id * s.maxSegments;
-    const got = this.claim(mode, id, base, at, segments);
-    if (got === 0) return false;
-    if (got < segments) {
-      segments = got;
-      bytes = got * 4096 - offset;
-    }
-    if (segments > BLKIF_MAX_SEGMENTS_PER_REQUEST && !this.openIndirect(id)) {
-      this.unclaim(mode, base, BLKIF_MAX_SEGMENTS_PER_REQUEST, segments);
+  open(r: Shadow, limit: number, wire: BlockRequest): boolean {
+    const { mode, base } = r;
+    const own = mode !== MODE.DIRECT && mode !== MODE.PINNED;
+    const done = r.done * 512;
+    const at = r.start + done;
+    let first = own ? 0 : at & 4095;
+    const room = limit * 4096 - first;
+    const all = r.count * 512 - done;
+    let left = Math.min(all, room);
+    let segments = (first + left + 4095) >>> 12;
+    if (segments > BLKIF_MAX_SEGMENTS_PER_REQUEST && !this.openIndirect(r)) {
       segments = BLKIF_MAX_SEGMENTS_PER_REQUEST;
-      bytes = segments * 4096 - offset;
+      left = segments * 4096 - first;
     }
-    const op = s.op[id]!;
-    const readonly = op !== OP.READ;
-    const indirect = s.indirectPage[id]!;
-    const gfns = s.gfns[id]!;
-    const frameNo = Math.floor(at / 4096);
-    let from = at;
-    let first = offset;
-    let left = bytes;
-    for (let i = 0; i < segments; i++) {
-      const length = Math.min(left, 4096 - first);
-      const gref = s.segRef[base + i]! as Gref;
-      if (mode === MODE.DIRECT) this.refs.open(gref, gfns![frameNo + i]! as Gfn, readonly);
-      else if (mode !== MODE.PINNED) this.openOwn(id, mode, s.segPage[base + i]!, gref, readonly, from, length);
+    const readonly = r.op !== OP.READ;
+    const indirect = r.indirectPage;
+    const frame = own ? 0 : at >>> 12;
+    let sectors = 0;
+    let i = 0;
+    for (; i < segments; i++) {
+      const length = left + first < 4096 ? left : 4096 - first;
+      let gref: Gref | -1;
+      if (mode === MODE.DIRECT) {
+        gref = this.refs.claim();
+        if (gref === -1) {
+          this.shortOf = 'references';
+          break;
+        }
+        this.refs.open(gref, r.gfns![frame + i]! as Gfn, readonly);
+      } else if (mode === MODE.PINNED) gref = this.pinned.find(r.gfns![frame + i]!);
+      else {
+        gref = this.openOwn(r, base + i, readonly, at + sectors * 512, length);
+        if (gref === -1) break;
+      }
+      this.segRef[base + i] = gref;
       const sect = first >>> 9;
       const last = (first + length - 1) >>> 9;
       if (indirect === -1) wire.setSegment(i, gref, sect, last);
       else writeIndirectSegment(this.pages.frames[indirect]!, i, gref, sect, last);
       left -= length;
-      from += length;
+      sectors += last - sect + 1;
       first = 0;
     }
-    s.segments[id] = segments;
-    s.chunk[id] = bytes / 512;
-    this.figures.segments += segments;
-    wire.nrSegments = segments;
-    if (indirect !== -1) wire.indirectGrefs[0] = s.indirectRef[id]!;
+    if (i === 0) {
+      if (indirect !== -1) this.closeIndirect(r);
+      return false;
+    }
+    r.segments = i;
+    r.chunk = sectors;
+    this.figures.segments += i;
+    wire.nrSegments = i;
+    if (indirect !== -1) wire.indirectGrefs[0] = r.indirectRef;
     return true;
   }
 
   /** Ends what `open` began: copies read data to the caller when `copyBack`, closes references, gives pages back. */
-  close(id: number, copyBack: boolean): void {
-    const s = this.s;
-    const segments = s.segments[id]!;
+  close(r: Shadow, copyBack: boolean): void {
+    const { segments, mode, base } = r;
     if (segments === 0) return;
-    const mode = s.mode[id]!;
-    const base = id * s.maxSegments;
+    r.segments = 0;
     if (mode === MODE.DIRECT) {
-      const gfns = s.gfns[id]!;
-      const frameNo = Math.floor((s.start[id]! + s.done[id]! * 512) / 4096);
-      for (let i = 0; i < segments; i++) this.refs.close(s.segRef[base + i]! as Gref, gfns[frameNo + i]! as Gfn, -1);
+      const gfns = r.gfns!;
+      const frame = (r.start + r.done * 512) >>> 12;
+      for (let i = 0; i < segments; i++) this.refs.close(this.segRef[base + i]! as Gref, gfns[frame + i]! as Gfn, -1);
     } else if (mode === MODE.ZERO) {
       const gfn = this.pages.gfns[this.zeroPage]!;
-      for (let i = 0; i < segments; i++) this.refs.close(s.segRef[base + i]! as Gref, gfn, -1);
+      for (let i = 0; i < segments; i++) this.refs.close(this.segRef[base + i]! as Gref, gfn, -1);
     } else if (mode !== MODE.PINNED) {
-      let from = s.start[id]! + s.done[id]! * 512;
-      let left = s.chunk[id]! * 512;
-      for (let i = 0; i < segments; i++) {
-        const page = s.segPage[base + i]!;
+      let from = r.start + r.done * 512;
+      let left = r.chunk * 512;
+      for (let i = base; i < base + segments; i++) {
+        const page = this.segPage[i]!;
         const length = Math.min(left, 4096);
-        if (copyBack) this.copyOut(id, page, from, length);
-        this.closePage(page, s.segRef[base + i]! as Gref);
-        s.segPage[base + i] = -1;
+        if (copyBack) this.copyOut(r, page, from, length);
+        this.closePage(page, this.segRef[i]! as Gref);
+        this.segPage[i] = -1;
         from += length;
         left -= length;
       }
     }
-    const indirect = s.indirectPage[id]!;
-    if (indirect !== -1) {
-      this.closePage(indirect, s.indirectRef[id]! as Gref);
-      s.indirectPage[id] = -1;
-    }
-    s.segments[id] = 0;
+    if (r.indirectPage !== -1) this.closeIndirect(r);
   }
 
   /** Whether every page of the stretch is pinned. */
   allPinned(gfns: ArrayLike<number>, start: number, sectors: number): boolean {
-    const last = Math.floor((start + sectors * 512 - 1) / 4096);
-    for (let i = Math.floor(start / 4096); i <= last; i++) if (this.pinned.find(gfns[i]!) === -1) return false;
+    const last = (start + sectors * 512 - 1) >>> 12;
+    for (let i = start >>> 12; i <= last; i++) if (this.pinned.find(gfns[i]!) === -1) return false;
     return true;
   }
 
@@ -157,57 +159,7 @@ export class SegmentWriter {
     this.zeroPage = -1;
   }
 
-  private claim(mode: number, id: number, base: number, at: number, segments: number): number {
-    const s = this.s;
-    if (mode === MODE.DIRECT || mode === MODE.ZERO) {
-      for (let i = 0; i < segments; i++) {
-        const gref = this.refs.claim();
-        if (gref === -1) return this.short('references', i);
-        s.segRef[base + i] = gref;
-      }
-      return segments;
-    }
-    if (mode === MODE.PINNED) {
-      const gfns = s.gfns[id]!;
-      const frameNo = Math.floor(at / 4096);
-      for (let i = 0; i < segments; i++) s.segRef[base + i] = this.pinned.find(gfns[frameNo + i]!);
-      return segments;
-    }
-    for (let i = 0; i < segments; i++) {
-      const page = mode === MODE.PERSISTENT ? this.pages.take() : this.pages.takePlain();
-      if (page === -1) return this.short('pages', i);
-      let gref = this.pages.refOf(page);
-      if (gref === -1) gref = this.refs.claim();
-      if (gref === -1) {
-        this.pages.give(page);
-        return this.short('references', i);
-      }
-      s.segPage[base + i] = page;
-      s.segRef[base + i] = gref;
-    }
-    return segments;
-  }
-
-  private short(what: 'references' | 'pages', got: number): number {
-    this.shortOf = what;
-    return got;
-  }
-
-  /** Gives back segments `from` to `to` that were claimed and not opened. */
-  private unclaim(mode: number, base: number, from: number, to: number): void {
-    const s = this.s;
-    for (let i = from; i < to; i++) {
-      const page = s.segPage[base + i]!;
-      if (mode === MODE.PINNED) continue;
-      if (mode === MODE.DIRECT || mode === MODE.ZERO || this.pages.refOf(page) === -1) this.refs.unclaim(s.segRef[base + i]! as Gref);
-      if (mode === MODE.BOUNCED || mode === MODE.PERSISTENT) {
-        this.pages.give(page);
-        s.segPage[base + i] = -1;
-      }
-    }
-  }
-
-  private openIndirect(id: number): boolean {
+  private openIndirect(r: Shadow): boolean {
     const page = this.persistent ? this.pages.take() : this.pages.takePlain();
     if (page === -1) return false;
     let gref = this.pages.refOf(page);
@@ -217,67 +169,88 @@ export class SegmentWriter {
         this.pages.give(page);
         return false;
       }
-      this.pages.bytesOf(page).fill(0);
+      if (this.zeroFirst) this.pages.bytesOf(page).fill(0);
       this.refs.open(gref, this.pages.gfns[page]!, !this.persistent);
       if (this.persistent) this.pages.keep(page, gref);
     }
-    this.s.indirectPage[id] = page;
-    this.s.indirectRef[id] = gref;
+    r.indirectPage = page;
+    r.indirectRef = gref;
     return true;
   }
 
-  /** Fills and opens a page of the driver's own. */
-  private openOwn(id: number, mode: number, page: number, gref: Gref, readonly: boolean, from: number, length: number): void {
-    if (mode === MODE.ZERO) {
-      this.refs.open(gref, this.pages.gfns[this.zeroPage]!, true);
-      return;
+  private closeIndirect(r: Shadow): void {
+    this.closePage(r.indirectPage, r.indirectRef as Gref);
+    r.indirectPage = -1;
+  }
+
+  /** Takes a page of the driver's own for a segment, fills it and opens it. -1: short of pages or references, nothing held. */
+  private openOwn(r: Shadow, at: number, readonly: boolean, from: number, length: number): Gref | -1 {
+    if (r.mode === MODE.ZERO) {
+      const gref = this.refs.claim();
+      if (gref === -1) this.shortOf = 'references';
+      else this.refs.open(gref, this.pages.gfns[this.zeroPage]!, true);
+      return gref;
     }
-    const bytes = this.pages.bytesOf(page);
+    const { pages, refs } = this;
+    const page = r.mode === MODE.PERSISTENT ? pages.take() : pages.takePlain();
+    if (page === -1) {
+      this.shortOf = 'pages';
+      return -1;
+    }
+    const kept = pages.refOf(page);
+    const gref = kept === -1 ? refs.claim() : kept;
+    if (gref === -1) {
+      pages.give(page);
+      this.shortOf = 'references';
+      return -1;
+    }
+    const bytes = pages.bytesOf(page);
     if (this.zeroFirst) bytes.fill(0);
-    if (readonly) this.copyIn(id, bytes, from, length);
+    if (readonly) this.copyIn(r, bytes, from, length);
     this.figures.bounced++;
-    if (mode === MODE.BOUNCED) this.refs.open(gref, this.pages.gfns[page]!, readonly);
-    else if (this.pages.refOf(page) === -1) {
-      this.refs.open(gref, this.pages.gfns[page]!, false);
-      this.pages.keep(page, gref);
+    if (r.mode === MODE.BOUNCED) refs.open(gref, pages.gfns[page]!, readonly);
+    else if (kept === -1) {
+      refs.open(gref, pages.gfns[page]!, false);
+      pages.keep(page, gref);
     }
+    this.segPage[at] = page;
+    return gref;
   }
 
   private closePage(page: number, gref: Gref): void {
     if (this.pages.refOf(page) !== -1 || this.refs.close(gref, this.pages.gfns[page]!, page)) this.pages.give(page);
   }
 
-  private copyIn(id: number, into: Uint8Array, from: number, length: number): void {
-    const bytes = this.s.bytes[id];
-    if (bytes) {
+  private copyIn(r: Shadow, into: Uint8Array, from: number, length: number): void {
+    const { bytes, gfns } = r;
+    if (bytes !== null) {
       into.set(from === 0 && length === bytes.length ? bytes : bytes.subarray(from, from + length));
       return;
     }
-    const gfns = this.s.gfns[id];
-    if (!gfns) {
+    if (gfns === null) {
       into.fill(0, 0, length);
       return;
     }
     for (let done = 0; done < length; ) {
-      const { views, offset } = this.guest.frame(gfns[Math.floor((from + done) / 4096)]! as Gfn);
-      const inPage = (from + done) % 4096;
+      const { views, offset } = this.guest.frame(gfns[(from + done) >>> 12]! as Gfn);
+      const inPage = (from + done) & 4095;
       const part = Math.min(length - done, 4096 - inPage);
       into.set(views.u8.subarray(offset + inPage, offset + inPage + part), done);
       done += part;
     }
   }
 
-  private copyOut(id: number, page: number, to: number, length: number): void {
+  private copyOut(r: Shadow, page: number, to: number, length: number): void {
     const source = this.pages.bytesOf(page);
-    const bytes = this.s.bytes[id];
-    if (bytes) {
+    const { bytes } = r;
+    if (bytes !== null) {
       bytes.set(length === 4096 ? source : source.subarray(0, length), to);
       return;
     }
-    const gfns = this.s.gfns[id]!;
+    const gfns = r.gfns!;
     for (let done = 0; done < length; ) {
-      const { views, offset } = this.guest.frame(gfns[Math.floor((to + done) / 4096)]! as Gfn);
-      const inPage = (to + done) % 4096;
+      const { views, offset } = this.guest.frame(gfns[(to + done) >>> 12]! as Gfn);
+      const inPage = (to + done) & 4095;
       const part = Math.min(length - done, 4096 - inPage);
       views.u8.set(source.subarray(done, done + part), offset + inPage);
       done += part;

@@ -27,73 +27,70 @@ export const MODE: {
 };
 
 /**
- * The driver's own record of every request on a ring, as parallel arrays indexed by the request's id: nothing of it is ever read
- * back from shared memory. The id on the wire carries the slot in its low half and the slot's generation in its high half, so an
- * answer to a request that is long over is not taken for one to its successor.
+ * The driver's own record of one request on a ring: nothing of it is ever read back from shared memory. Made once for every slot
+ * and used again, because a field of an object costs less than an element of an array for each of two dozen fields.
+ */
+export class Shadow {
+  readonly id: number;
+  /** Where the segments of this request stand in `segRef` and `segPage`. */
+  readonly base: number;
+  state = 0;
+  generation = 0;
+  /** `OP.*`, what the caller asked. */
+  op = 0;
+  /** BLKIF_OP_* that the answer must repeat: of an indirect request the inner one. */
+  wireOp = 0;
+  mode = 0;
+  cookie = 0;
+  /** Sectors of 512 bytes: where the request begins, its length, what is done of it, and what is on the ring. */
+  sector = 0;
+  count = 0;
+  done = 0;
+  chunk = 0;
+  /** Bytes into the caller's buffer. */
+  start = 0;
+  /** Whether a flush is to follow (1) or under way (2), for a durable write without a barrier. */
+  follow = 0;
+  segments = 0;
+  /** When it was taken, to issue again in order. */
+  order = 0;
+  /** The caller's buffer: frames, or bytes. */
+  gfns: ArrayLike<number> | null = null;
+  bytes: Uint8Array | null = null;
+  sink: OnDone;
+  /** The indirect page and its reference, or -1. */
+  indirectPage = -1;
+  indirectRef = -1;
+
+  constructor(id: number, base: number, sink: OnDone) {
+    this.id = id;
+    this.base = base;
+    this.sink = sink;
+  }
+}
+
+/**
+ * All shadows of a ring, by id. The id on the wire carries the slot in its low half and the slot's generation in its high half, so
+ * an answer to a request that is long over is not taken for one to its successor.
  */
 export class Shadows {
   readonly slots: number;
   readonly maxSegments: number;
-  readonly state: Uint8Array;
-  readonly generation: Uint32Array;
-  /** `OP.*`, what the caller asked. */
-  readonly op: Uint8Array;
-  /** BLKIF_OP_* that the answer must repeat: of an indirect request the inner one. */
-  readonly wireOp: Uint8Array;
-  readonly mode: Uint8Array;
-  readonly cookie: Float64Array;
-  /** Sectors of 512 bytes: the whole request, what is done of it, and what is on the ring. */
-  readonly sector: Float64Array;
-  readonly count: Float64Array;
-  readonly done: Float64Array;
-  readonly chunk: Float64Array;
-  /** Bytes into the caller's buffer. */
-  readonly start: Float64Array;
-  /** Whether a flush is to follow (1) or under way (2), for a durable write without a barrier. */
-  readonly follow: Uint8Array;
-  readonly segments: Uint16Array;
-  /** When it was first put on a ring, to issue again in order. */
-  readonly order: Float64Array;
-  /** The caller's buffer: frames, or bytes. */
-  readonly gfns: (ArrayLike<number> | null)[];
-  readonly bytes: (Uint8Array | null)[];
-  readonly sinks: OnDone[];
-  /** By id x maxSegments + segment. */
+  readonly all: readonly Shadow[];
+  /** By `base` + segment: the reference, and the page of the driver's own or -1. */
   readonly segRef: Uint32Array;
   readonly segPage: Int32Array;
-  /** The indirect page and its reference, or -1. */
-  readonly indirectPage: Int32Array;
-  readonly indirectRef: Int32Array;
-  private readonly freeIds: Uint16Array;
+  private readonly free: Shadow[];
   private freeCount: number;
   private next = 0;
 
   constructor(slots: number, maxSegments: number, sink: OnDone) {
     this.slots = slots;
     this.maxSegments = maxSegments;
-    this.state = new Uint8Array(slots);
-    this.generation = new Uint32Array(slots);
-    this.op = new Uint8Array(slots);
-    this.wireOp = new Uint8Array(slots);
-    this.mode = new Uint8Array(slots);
-    this.cookie = new Float64Array(slots);
-    this.sector = new Float64Array(slots);
-    this.count = new Float64Array(slots);
-    this.done = new Float64Array(slots);
-    this.chunk = new Float64Array(slots);
-    this.start = new Float64Array(slots);
-    this.follow = new Uint8Array(slots);
-    this.segments = new Uint16Array(slots);
-    this.order = new Float64Array(slots);
-    this.gfns = new Array<ArrayLike<number> | null>(slots).fill(null);
-    this.bytes = new Array<Uint8Array | null>(slots).fill(null);
-    this.sinks = new Array<OnDone>(slots).fill(sink);
+    this.all = Array.from({ length: slots }, (_, id) => new Shadow(id, id * maxSegments, sink));
     this.segRef = new Uint32Array(slots * maxSegments);
     this.segPage = new Int32Array(slots * maxSegments).fill(-1);
-    this.indirectPage = new Int32Array(slots).fill(-1);
-    this.indirectRef = new Int32Array(slots).fill(-1);
-    this.freeIds = new Uint16Array(slots);
-    for (let i = 0; i < slots; i++) this.freeIds[i] = slots - 1 - i;
+    this.free = [...this.all].reverse();
     this.freeCount = slots;
   }
 
@@ -102,30 +99,26 @@ export class Shadows {
     return this.slots - this.freeCount;
   }
 
-  /** A free id, or -1. */
-  take(): number {
-    if (this.freeCount === 0) return -1;
-    const id = this.freeIds[--this.freeCount]!;
-    this.order[id] = this.next++;
-    this.done[id] = 0;
-    this.follow[id] = 0;
-    this.segments[id] = 0;
-    return id;
+  /** A free shadow, or null. */
+  take(): Shadow | null {
+    if (this.freeCount === 0) return null;
+    const shadow = this.free[--this.freeCount]!;
+    shadow.order = this.next++;
+    shadow.done = 0;
+    shadow.follow = 0;
+    shadow.segments = 0;
+    return shadow;
   }
 
-  /** Frees an id; its generation moves on. */
-  give(id: number): void {
-    this.state[id] = SLOT.FREE;
-    this.generation[id] = this.generation[id]! + 1;
-    this.gfns[id] = null;
-    this.bytes[id] = null;
-    this.freeIds[this.freeCount++] = id;
+  give(shadow: Shadow): void {
+    shadow.state = SLOT.FREE;
+    shadow.gfns = null;
+    shadow.bytes = null;
+    this.free[this.freeCount++] = shadow;
   }
 
-  /** Ids not free, in the order in which they were first issued. Allocates; for resume and for ends. */
-  outstanding(): number[] {
-    const ids: number[] = [];
-    for (let id = 0; id < this.slots; id++) if (this.state[id] !== SLOT.FREE) ids.push(id);
-    return ids.sort((a, b) => this.order[a]! - this.order[b]!);
+  /** Shadows that wait for references, or for their ring, in the order in which they were taken. Allocates; for resume and for ends. */
+  outstanding(): Shadow[] {
+    return this.all.filter(({ state }) => state !== SLOT.FREE).sort((a, b) => a.order - b.order);
   }
 }
