@@ -40,6 +40,7 @@ export class AddressSpace implements AddressSpaceView {
   #readers: WeakRef<JournalSnapshot>[] = [];
   // The slot found last. The numbers are never whole at first, so that the fields hold doubles from the start.
   #last = 0;
+  #seen = 0;
   #lastBase: number = Number.POSITIVE_INFINITY;
   #lastEnd: number = Number.NEGATIVE_INFINITY;
   #lastHost = -0.5;
@@ -77,9 +78,13 @@ export class AddressSpace implements AddressSpaceView {
   }
 
   translate(gfn: number): number {
-    if (!(gfn >= this.#lastBase && gfn < this.#lastEnd) && this.#search(gfn) === 0) return -1;
-    const host = this.#lastHost;
-    return host < 0 ? -1 : host + (gfn - this.#lastBase) * PAGE_SIZE;
+    if (gfn >= this.#lastBase && gfn < this.#lastEnd) {
+      return this.#lastHost < 0 ? -1 : this.#lastHost + (gfn - this.#lastBase) * PAGE_SIZE;
+    }
+    const at = this.#search(gfn) * 3;
+    const { data } = this;
+    const host = data[at + 2]!;
+    return host < 0 ? -1 : host + (gfn - data[at]!) * PAGE_SIZE;
   }
 
   translateRead(gfn: number): number {
@@ -99,28 +104,41 @@ export class AddressSpace implements AddressSpaceView {
     return this.#search(gfn);
   }
 
-  /** {@link find} past the last row found, which it sets unless it finds none. */
+  /** {@link find} past the slot found last. */
   #search(gfn: number): number {
     const { data } = this;
     const bucket = (gfn * this.#rowHintScale) & this.#rowHintMask;
-    let row = this.#rowHints[bucket]!;
-    if (!(gfn >= data[row * 3]! && gfn < data[row * 3 + 1]!)) {
-      const position = this.#positionOf(gfn);
-      if (position < 0) return 0;
-      row = this.index.rows[this.index.entryIn(position, gfn)]!;
-      if (gfn >= data[row * 3 + 1]!) return 0;
-      this.#rowHints[bucket] = row;
-    }
-    this.#last = row;
-    this.#lastBase = data[row * 3]!;
-    this.#lastEnd = data[row * 3 + 1]!;
-    this.#lastHost = data[row * 3 + 2]!;
+    const row = this.#rowHints[bucket]!;
+    const at = row * 3;
+    if (!(gfn >= data[at]! && gfn < data[at + 1]!)) return this.#searchIndex(gfn, bucket);
+    if (row === this.#seen) this.#keep(row);
+    else this.#seen = row;
     return row;
+  }
+
+  /** {@link find} past the hints. */
+  #searchIndex(gfn: number, bucket: number): number {
+    const position = this.#positionOf(gfn);
+    if (position < 0) return 0;
+    const row = this.index.rows[this.index.entryIn(position, gfn)]!;
+    if (gfn >= this.data[row * 3 + 1]!) return 0;
+    this.#rowHints[bucket] = row;
+    return row;
+  }
+
+  /** Makes it the slot found last. Only the second find in a row does so: one stray access does not push out a slot in steady use. */
+  #keep(row: number): void {
+    const at = row * 3;
+    this.#last = row;
+    this.#lastBase = this.data[at]!;
+    this.#lastEnd = this.data[at + 1]!;
+    this.#lastHost = this.data[at + 2]!;
   }
 
   /** The last row found is copied, so every change of a row empties the copy. */
   #forget(): void {
     this.#last = 0;
+    this.#seen = 0;
     this.#lastBase = Number.POSITIVE_INFINITY;
     this.#lastEnd = Number.NEGATIVE_INFINITY;
     this.#lastHost = -1;

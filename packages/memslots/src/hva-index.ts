@@ -1,4 +1,4 @@
-import { BLOCK, grown, SlotIndex } from './slot-index.ts';
+import { BLOCK, type BlockWatcher, grown, SlotIndex } from './slot-index.ts';
 
 /** A range of this class has at most 2^class pages. */
 const sizeClass = (pages: number): number => 32 - Math.clz32(pages - 1);
@@ -17,7 +17,8 @@ export interface HostRanges {
  * 32 blocks, so that a query passes over whatever ends before it: an interval tree with two wide levels. And it counts the ranges of every size, because
  * where the longest is short only a few entries below the query can reach it.
  */
-export class HvaIndex extends SlotIndex {
+export class HvaIndex implements BlockWatcher {
+  readonly #index: SlotIndex;
   readonly #rows: HostRanges;
   /** Furthest end by block. */
   #ends: Float64Array = new Float64Array(0);
@@ -29,12 +30,12 @@ export class HvaIndex extends SlotIndex {
   #longest = 1;
 
   constructor(maxEntries: number, rows: HostRanges) {
-    super(maxEntries);
+    this.#index = new SlotIndex(maxEntries, this);
     this.#rows = rows;
   }
 
-  override bytes(): number {
-    return super.bytes() + this.#ends.byteLength + this.#groups.byteLength;
+  bytes(): number {
+    return this.#index.bytes() + this.#ends.byteLength + this.#groups.byteLength;
   }
 
   /**
@@ -42,8 +43,9 @@ export class HvaIndex extends SlotIndex {
    * @returns how many; `into` grows as needed.
    */
   query(first: number, end: number, into: number[]): number {
+    const index = this.#index;
     let found = 0;
-    let position = this.blockOf(end - 1);
+    let position = index.blockOf(end - 1);
     const reach = first - this.#longest;
     while (position >= 0) {
       const group = position >>> GROUP_BITS;
@@ -51,28 +53,28 @@ export class HvaIndex extends SlotIndex {
         position = (group << GROUP_BITS) - 1;
         continue;
       }
-      const block = this.order[position]!;
+      const block = index.order[position]!;
       if (this.#ends[block]! > first) {
-        for (let at = this.entryIn(position, end - 1); at >= block * BLOCK && this.keys[at]! > reach; at--) {
-          const row = this.rows[at]!;
+        for (let at = index.entryIn(position, end - 1); at >= block * BLOCK && index.keys[at]! > reach; at--) {
+          const row = index.rows[at]!;
           if (this.#rows.hostEnd(row) > first) into[found++] = row;
         }
       }
-      if (this.firsts[position]! <= reach) break;
+      if (index.firsts[position]! <= reach) break;
       position -= 1;
     }
     return found;
   }
 
-  override insert(key: number, row: number): void {
-    super.insert(key, row);
+  insert(key: number, row: number): void {
+    this.#index.insert(key, row);
     const size = sizeClass(this.#rows.pagesOf(row));
     this.#sizes[size] = this.#sizes[size]! + 1;
     if (this.#longest < 2 ** size) this.#longest = 2 ** size;
   }
 
-  override remove(key: number, row: number): void {
-    super.remove(key, row);
+  remove(key: number, row: number): void {
+    this.#index.remove(key, row);
     const size = sizeClass(this.#rows.pagesOf(row));
     this.#sizes[size] = this.#sizes[size]! - 1;
     if (this.#sizes[size] !== 0 || this.#longest !== 2 ** size) return;
@@ -81,14 +83,14 @@ export class HvaIndex extends SlotIndex {
     this.#longest = 2 ** most;
   }
 
-  protected override grew(blocks: number): void {
+  grew(blocks: number): void {
     this.#ends = grown(this.#ends, blocks);
     this.#groups = grown(this.#groups, (blocks >>> GROUP_BITS) + 2);
   }
 
-  protected override entered(position: number, row: number): void {
+  entered(position: number, row: number): void {
     const end = this.#rows.hostEnd(row);
-    const block = this.order[position]!;
+    const block = this.#index.order[position]!;
     if (end > this.#ends[block]!) {
       this.#ends[block] = end;
       const group = position >>> GROUP_BITS;
@@ -96,35 +98,35 @@ export class HvaIndex extends SlotIndex {
     }
   }
 
-  protected override left(position: number, row: number): void {
-    const block = this.order[position]!;
+  left(position: number, row: number): void {
+    const block = this.#index.order[position]!;
     const end = this.#rows.hostEnd(row);
     if (end !== this.#ends[block]) return;
     this.rebuilt(position);
   }
 
-  protected override rebuilt(position: number): void {
-    const block = this.order[position]!;
+  rebuilt(position: number): void {
+    const block = this.#index.order[position]!;
     const base = block * BLOCK;
     let furthest = 0;
-    for (let at = base; at < base + this.counts[block]!; at++) {
-      const end = this.#rows.hostEnd(this.rows[at]!);
+    for (let at = base; at < base + this.#index.counts[block]!; at++) {
+      const end = this.#rows.hostEnd(this.#index.rows[at]!);
       if (end > furthest) furthest = end;
     }
     this.#ends[block] = furthest;
     this.#regroup(position >>> GROUP_BITS);
   }
 
-  protected override shifted(position: number): void {
-    const groups = (this.blocks + (1 << GROUP_BITS) - 1) >>> GROUP_BITS;
+  shifted(position: number): void {
+    const groups = (this.#index.blocks + (1 << GROUP_BITS) - 1) >>> GROUP_BITS;
     for (let group = position >>> GROUP_BITS; group < groups; group++) this.#regroup(group);
   }
 
   #regroup(group: number): void {
-    const stop = Math.min(this.blocks, (group + 1) << GROUP_BITS);
+    const stop = Math.min(this.#index.blocks, (group + 1) << GROUP_BITS);
     let furthest = 0;
     for (let position = group << GROUP_BITS; position < stop; position++) {
-      const end = this.#ends[this.order[position]!]!;
+      const end = this.#ends[this.#index.order[position]!]!;
       if (end > furthest) furthest = end;
     }
     this.#groups[group] = furthest;

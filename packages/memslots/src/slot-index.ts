@@ -11,7 +11,7 @@ const NONE = 0xffff;
 
 /** An eighth more at a time: the tables stay close to what is used, and growing stays cheap on average. */
 export function growTo(need: number, have: number, cap: number): number {
-  return Math.min(cap, Math.max(need, have + (have >> 3) + 8));
+  return Math.min(cap, Math.max(need, have + (have >> 3) + 1));
 }
 
 /** A longer copy of a table. */
@@ -26,6 +26,20 @@ export const asNumber = (is: boolean): number => is as unknown as number;
 
 function misplaced(key: number, row: number): void {
   invariant(false, () => `the entry of row ${row} is not where its key ${key} says`);
+}
+
+/** Told of what happens to the blocks, for those who keep more about each. */
+export interface BlockWatcher {
+  /** An entry came to the block at `position`. */
+  entered(position: number, row: number): void;
+  /** An entry left the block at `position`, which is not empty. */
+  left(position: number, row: number): void;
+  /** There is room for `blocks` blocks now. */
+  grew(blocks: number): void;
+  /** The block at `position` holds other entries than before. */
+  rebuilt(position: number): void;
+  /** Positions from `position` on stand for other blocks than before. */
+  shifted(position: number): void;
 }
 
 /**
@@ -57,7 +71,10 @@ export class SlotIndex {
   #made = 0;
   readonly #cap: number;
 
-  constructor(maxEntries: number) {
+  readonly #watcher: BlockWatcher | null;
+
+  constructor(maxEntries: number, watcher: BlockWatcher | null = null) {
+    this.#watcher = watcher;
     // A block below JOIN_BELOW has neighbours it could not be joined with, so two blocks side by side hold at least twice as much; the last may be new.
     this.#cap = Math.ceil(maxEntries / JOIN_BELOW) + 4;
   }
@@ -109,7 +126,7 @@ export class SlotIndex {
     this.counts[block] = this.counts[block]! + 1;
     this.size += 1;
     this.near = position;
-    this.entered(position, row);
+    this.#watcher?.entered(position, row);
   }
 
   /** Takes out the entry; it must be there. */
@@ -133,21 +150,10 @@ export class SlotIndex {
     this.firsts[position] = keys[base]!;
     if (last === base) this.#drop(position);
     else {
-      this.left(position, row);
+      this.#watcher?.left(position, row);
       if (last - base < JOIN_BELOW) this.#join(position);
     }
   }
-
-  /** An entry came to the block at `position`. For those who keep more per block. */
-  protected entered(_position: number, _row: number): void {}
-  /** An entry left the block at `position`. */
-  protected left(_position: number, _row: number): void {}
-  /** There is room for `blocks` blocks now. */
-  protected grew(_blocks: number): void {}
-  /** The block at `position` holds other entries than before. */
-  protected rebuilt(_position: number): void {}
-  /** Positions from `position` on stand for other blocks than before. */
-  protected shifted(_position: number): void {}
 
   /** Position of the last block that begins at or before (key, row); -1 when there is none. Entries of one key may fill several blocks. */
   #positionFor(key: number, row: number): number {
@@ -168,8 +174,8 @@ export class SlotIndex {
     this.order[0] = this.#take();
     this.firsts[0] = key;
     this.blocks = 1;
-    this.rebuilt(0);
-    this.shifted(0);
+    this.#watcher?.rebuilt(0);
+    this.#watcher?.shifted(0);
   }
 
   /**
@@ -205,8 +211,8 @@ export class SlotIndex {
     this.order[position] = block;
     this.firsts[position] = key;
     this.blocks += 1;
-    this.rebuilt(position);
-    this.shifted(position);
+    this.#watcher?.rebuilt(position);
+    this.#watcher?.shifted(position);
   }
 
   /** Moves the last `count` entries of the block at `position` to the front of the next. */
@@ -246,8 +252,8 @@ export class SlotIndex {
     counts[to] = counts[to]! + count;
     if (counts[from] !== 0) firsts[position] = keys[from << BLOCK_BITS]!;
     firsts[other] = keys[to << BLOCK_BITS]!;
-    this.rebuilt(position);
-    this.rebuilt(other);
+    this.#watcher?.rebuilt(position);
+    this.#watcher?.rebuilt(other);
   }
 
   /** Joins a sparse block with a neighbour when both fit with room to spare. */
@@ -270,7 +276,7 @@ export class SlotIndex {
     this.blocks -= 1;
     this.rows[block << BLOCK_BITS] = this.#free;
     this.#free = block;
-    this.shifted(Math.max(0, position - 1));
+    this.#watcher?.shifted(Math.max(0, position - 1));
   }
 
   /** An empty block: one that was given back, or a new one. The free ones form a list through their first row. */
@@ -292,7 +298,7 @@ export class SlotIndex {
       this.#topBit = 31 - Math.clz32(blocks);
       const firsts = this.firsts.length;
       if (firsts < 2 << this.#topBit) this.firsts = grown(this.firsts, 2 << this.#topBit).fill(Number.POSITIVE_INFINITY, firsts);
-      this.grew(blocks);
+      this.#watcher?.grew(blocks);
     }
     return block;
   }
