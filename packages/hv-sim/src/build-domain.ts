@@ -44,20 +44,20 @@ function tableFrames(world: World, core: DomainCore): TableFrames {
   };
 }
 
-function ownBank(world: World, options: DomainOptions, tables: number, ramPages: number): { bank: Bank; ramPages: number } | undefined {
+function ownBank(world: World, options: DomainOptions, others: number, ramPages: number): { bank: Bank; ramPages: number } | undefined {
   let source: MemorySource | undefined = options.memory;
-  if (source === undefined && options.isolated === true) source = { buffer: new ArrayBuffer((ramPages + 4 + tables) * PAGE) };
+  if (source === undefined && options.isolated === true) source = { buffer: new ArrayBuffer((ramPages + others) * PAGE) };
   if (source === undefined) return undefined;
   const heap = world.frames.addHeap();
   const bank = world.frames.addBank(source, heap, options.memoryPagesMax);
-  const left = bank.frames - 4 - tables;
+  const left = bank.frames - others;
   if (left < 1) {
     world.frames.dropBank(bank);
     throw new HvError({
       code: 'bad-argument',
       argument: 'memory bytes',
       value: String(bank.frames * PAGE),
-      allowed: `at least ${(5 + tables) * PAGE}: a page of RAM, 4 boot pages, ${tables} pages for the grant table`,
+      allowed: `at least ${(1 + others) * PAGE}: a page of RAM, and ${others} for boot, grant table and heap`,
     });
   }
   return { bank, ramPages: left };
@@ -71,7 +71,8 @@ export function buildDomain(world: World, options: DomainOptions, id: number): D
   const grantFramesMax = whole('grantFramesMax', options.grantFramesMax ?? 64, 1, 65_536);
   const statusFramesMax = Math.ceil(grantFramesMax / 8);
   const wanted = whole('pages', options.pages ?? 1024, 1, 2 ** 26);
-  const own = ownBank(world, options, grantFramesMax + statusFramesMax, wanted);
+  const heapPages = whole('heapPages', options.heapPages ?? 8, 0, 2 ** 26);
+  const own = ownBank(world, options, 4 + grantFramesMax + statusFramesMax + heapPages, wanted);
   const ramPages = own?.ramPages ?? wanted;
   const reservedPages = whole('reservedPages', options.reservedPages ?? 0, 0, ramPages);
   const commandLine = options.commandLine ?? '';

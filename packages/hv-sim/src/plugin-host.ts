@@ -1,4 +1,4 @@
-import type { Attached, Plugin } from '@paravirt/event-bus/contract';
+import { type Attached, missing, type Plugin } from '@paravirt/event-bus/contract';
 import { HvError } from './errors.ts';
 
 interface Held {
@@ -18,8 +18,8 @@ export class PluginHost {
    * @throws whatever `attach` throws; the plugin has undone what it did.
    */
   use<Deps extends object, Api>(plugin: Plugin<Deps, Api>, deps: Deps): Api {
-    const missing = plugin.requires.filter((key) => deps[key] === undefined || deps[key] === null);
-    if (missing.length > 0) throw new HvError({ code: 'missing-dependency', plugin: plugin.name, missing });
+    const lacking = missing(plugin, deps);
+    if (lacking.length > 0) throw new HvError({ code: 'missing-dependency', plugin: plugin.name, missing: lacking });
     const attached = plugin.attach(deps);
     this.#held.push({ name: plugin.name, attached });
     return attached.api;

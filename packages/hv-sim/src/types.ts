@@ -62,6 +62,8 @@ export interface DomainOptions {
   readonly memory?: MemorySource;
   /** Pages that such a buffer may grow to. Default: what it has. */
   readonly memoryPagesMax?: number;
+  /** Frames of a buffer of its own that its `heap` serves. Default 8; without such a buffer the heap is the machine's. */
+  readonly heapPages?: number;
   /** RAM pages at the bottom that `pages.alloc` never gives: the domain's own code and data. Default 0. */
   readonly reservedPages?: number;
   /** Layout of everything in memory: 32 or 64-bit words. Default `x86_64`. */
@@ -139,9 +141,9 @@ export interface DomainSpace extends PageTable {
   resolve(vfn: number, writing: boolean): number;
   /** As `resolve`, into an object of the caller's. */
   locate(vfn: number, writable: boolean, out: { views: MemoryViews; offset: number }): void;
-  /** Copies bytes at a virtual address. @throws {HvError} `page-fault` */
-  read(address: number, into: Uint8Array): void;
-  write(address: number, from: Uint8Array): void;
+  /** Copies bytes at a virtual address, a bigint where it is above 2^53. @throws {HvError} `page-fault` */
+  read(address: number | bigint, into: Uint8Array): void;
+  write(address: number | bigint, from: Uint8Array): void;
 }
 
 /** Virtual pages nobody else of the domain uses: where grants can be mapped. */

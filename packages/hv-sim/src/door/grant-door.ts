@@ -1,5 +1,6 @@
 import type { CopyOp, MapOp } from '@paravirt/gnttab';
 import {
+  DOMID,
   errnoOf,
   GNTCOPY,
   GNTMAP,
@@ -149,8 +150,13 @@ export class GrantDoor {
       op.dest.domid = args.get('dest.domid');
       op.dest.offset = args.get('dest.offset');
       op.bytes = args.get('len');
-      const result = this.#calls().copy(this.#copyOps, 1);
-      if (result !== 0) return result;
+      // By frame number only for DOMID_SELF, and not for the caller's own number either.
+      if ((!op.source.isRef && op.source.domid !== DOMID.SELF) || (!op.dest.isRef && op.dest.domid !== DOMID.SELF)) {
+        op.status = op.bytes === 0 ? GNTST.okay : GNTST.permission_denied;
+      } else {
+        const result = this.#calls().copy(this.#copyOps, 1);
+        if (result !== 0) return result;
+      }
       if (!args.store('status', op.status)) return EFAULT;
     }
     return 0;
@@ -211,7 +217,7 @@ export class GrantDoor {
     const args = new GuestStruct(GNTTAB_SET_VERSION, this.#bytes);
     if (!args.load(address)) return EFAULT;
     const result = this.#calls().setVersion(args.get('version') as 1 | 2);
-    return args.store('version', this.#calls().getVersion(0x7ff0)) ? result : EFAULT;
+    return args.store('version', this.#calls().getVersion(DOMID.SELF)) ? result : EFAULT;
   }
 
   #getVersion(address: number): number {

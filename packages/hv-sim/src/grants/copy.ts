@@ -75,7 +75,8 @@ export class GrantCopies {
   }
 
   #lookUp(caller: Party, ptr: CopyPtr, side: Side): number {
-    if (!ptr.isRef && ptr.domid !== DOMID.SELF) return PERMISSION_DENIED;
+    // A frame by its number is the caller's own.
+    if (!ptr.isRef && ptr.domid !== DOMID.SELF && ptr.domid !== caller.id) return PERMISSION_DENIED;
     side.party = ptr.domid === DOMID.SELF ? caller : this.#world.parties[ptr.domid];
     return side.party === undefined ? BAD_DOMAIN : OKAY;
   }

@@ -295,22 +295,30 @@ export class AddressSpace implements PageTable {
 
   /**
    * Copies bytes from this space into `into`. Crosses pages.
+   * @param address in bytes; a bigint where it is above 2^53.
    * @throws {HvError} `page-fault`; what was copied before the faulting page stays.
    */
-  read(address: number, into: Uint8Array): void {
+  read(address: number | bigint, into: Uint8Array): void {
     this.#transfer(address, into, false);
   }
 
   /** Copies `from` into this space. Crosses pages. @throws {HvError} `page-fault` */
-  write(address: number, from: Uint8Array): void {
+  write(address: number | bigint, from: Uint8Array): void {
     this.#transfer(address, from, true);
   }
 
-  #transfer(address: number, bytes: Uint8Array, writing: boolean): void {
-    whole('address', address, 0, Number.MAX_SAFE_INTEGER);
-    for (let done = 0; done < bytes.length; ) {
-      const vfn = Math.floor((address + done) / PAGE);
-      const inPage = address + done - vfn * PAGE;
+  #transfer(address: number | bigint, bytes: Uint8Array, writing: boolean): void {
+    let vfn: number;
+    let inPage: number;
+    if (typeof address === 'bigint') {
+      vfn = Number(BigInt.asUintN(64, address) >> 12n);
+      inPage = Number(address & 0xfffn);
+    } else {
+      whole('address', address, 0, Number.MAX_SAFE_INTEGER);
+      vfn = Math.floor(address / PAGE);
+      inPage = address - vfn * PAGE;
+    }
+    for (let done = 0; done < bytes.length; vfn++, inPage = 0) {
       const length = Math.min(PAGE - inPage, bytes.length - done);
       const at = this.resolve(vfn, writing) + inPage;
       if (writing) this.views.u8.set(bytes.subarray(done, done + length), at);

@@ -252,7 +252,7 @@ export class GrantModel {
     if (op.bytes === 0) return 0;
     const sides: { start: number; length: number }[] = [];
     for (const ptr of [op.source, op.dest]) {
-      if (!ptr.isRef && ptr.domid !== SELF) return -8;
+      if (!ptr.isRef && ptr.domid !== SELF && ptr.domid !== caller.id) return -8;
       if (ptr.domid !== SELF && this.#party(ptr.domid) === undefined) return -2;
     }
     for (const ptr of [op.source, op.dest]) {
