@@ -24,7 +24,7 @@ export interface StartInfo {
 const WIDE = { nrPages: 32, sharedInfo: 40, flags: 48, storeMfn: 56, storePort: 64, consoleMfn: 72, consolePort: 80, commandLine: 128 };
 const NARROW = { nrPages: 32, sharedInfo: 36, flags: 40, storeMfn: 44, storePort: 48, consoleMfn: 52, consolePort: 56, commandLine: 80 };
 
-/** Writes the start info page. The guest is auto-translated, so frames stand where a paravirtualised guest finds machine frames. */
+/** Writes the start info page. The interface has none on Arm; there it has the layout of x86_64. The guest is auto-translated, so frames stand where a paravirtualised guest finds machine frames. */
 export function writeStartInfo(views: MemoryViews, offset: number, info: StartInfo): void {
   const narrow = info.abi === 'x86_32';
   const at = narrow ? NARROW : WIDE;
