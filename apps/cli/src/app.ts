@@ -1,9 +1,11 @@
 import { type Application, buildApplication, buildRouteMap, text_en } from '@stricli/core';
+import { completionCommand, proposeCommand } from './commands/completion.ts';
 import { conformCommand } from './commands/conform.ts';
 import { cpCommand } from './commands/cp.ts';
 import { ctlCommand } from './commands/ctl.ts';
 import { decodeCommand } from './commands/decode.ts';
 import { demoCommand } from './commands/demo.ts';
+import { doctorCommand } from './commands/doctor.ts';
 import { runCommand } from './commands/run.ts';
 import { serveCommand } from './commands/serve.ts';
 import type { CliContext } from './context.ts';
@@ -18,11 +20,15 @@ const root = buildRouteMap({
     run: runCommand,
     serve: serveCommand,
     ctl: ctlCommand,
-    conform: conformCommand,
     decode: decodeCommand,
+    conform: conformCommand,
     demo: demoCommand,
+    doctor: doctorCommand,
+    completion: completionCommand,
+    __complete: proposeCommand,
   },
   docs: {
+    hideRoute: { __complete: true },
     brief: 'A simulated hypervisor on the command line: real block driver code over grant tables, without a Xen host',
     fullDescription: [
       'hvsim runs a block frontend and a backend, in domains of their own, on a simulated hypervisor: every byte goes',

@@ -1,13 +1,6 @@
-import {
-  type BlkfrontEvents,
-  type BlkfrontOptions,
-  type BlkInfo,
-  type BlockDevice,
-  blkfront,
-  type PoolFigures,
-  type Protocol,
-} from '@paravirt/blkfront';
+import { type BlkfrontEvents, type BlockDevice, blkfront, type PoolFigures, type Protocol } from '@paravirt/blkfront';
 import { createEventBus, type EventBus } from '@paravirt/event-bus';
+import type { Plugin } from '@paravirt/event-bus/contract';
 import { type GnttabEvents, type GrantTable, gnttab } from '@paravirt/gnttab';
 import {
   type AttachedDisk,
@@ -24,6 +17,7 @@ import {
 } from '@paravirt/hv-sim';
 import { ByteQueue } from './byte-queue.ts';
 import { CliError } from './errors.ts';
+import type { ByteDevice, DriverDeps, DriverInfo, GuestDriver } from './plugins.ts';
 
 /** Everything that any part tells. */
 export type StackEvents = MachineEvents & GnttabEvents & BlkfrontEvents & BlkbackEvents;
@@ -50,6 +44,8 @@ export interface StackOptions extends DeviceChoice {
   /** Memory of the guest, bytes: its rings, and the pages that carry data. Default 64 MiB. */
   readonly guestBytes?: number;
   readonly faults?: readonly FaultRequest[];
+  /** Another frontend than blkfront. */
+  readonly driver?: (options: { readonly device: number }) => Plugin<DriverDeps, GuestDriver>;
 }
 
 /** What moved, in the words of the table that commands end with. */
@@ -74,9 +70,12 @@ export interface Stack {
   readonly grants: GrantTable;
   readonly blkback: Blkback;
   readonly attached: AttachedDisk;
-  readonly device: BlockDevice;
-  readonly info: BlkInfo;
-  readonly bytes: ByteQueue;
+  /** The guest's blkfront; undefined under another driver. */
+  readonly device: BlockDevice | undefined;
+  readonly info: DriverInfo;
+  readonly bytes: ByteDevice;
+  /** What the device is doing, for messages. */
+  state(): string;
   figures(): Figures;
   /** Closes the device in order and ends both domains; `figures` stays. The disk stays the caller's. */
   close(): void;
@@ -123,16 +122,7 @@ export function composeStack(options: StackOptions): Stack {
     pages: guest.pageUse,
     bus,
   });
-  const choice: BlkfrontOptions = {
-    device: attached.device,
-    ...(options.queues !== undefined && { queues: options.queues }),
-    ...(options.ringPages !== undefined && { ringPages: options.ringPages }),
-    ...(options.segments !== undefined && { maxSegments: options.segments }),
-    ...(options.persistent !== undefined && { persistent: options.persistent }),
-    ...(options.pool !== undefined && { poolRefs: options.pool }),
-    ...(options.protocol !== undefined && { protocol: options.protocol }),
-  };
-  const device = guest.use(blkfront(choice), {
+  const surroundings: DriverDeps = {
     bus,
     grants,
     pages: guest.pages,
@@ -140,10 +130,12 @@ export function composeStack(options: StackOptions): Stack {
     store: guest.store,
     scheduler: guest.scheduler,
     waitFor: (condition: () => boolean) => guest.waitFor(condition),
-  });
-  let info: BlkInfo;
+  };
+  const driver = guest.use(options.driver?.({ device: attached.device }) ?? blkfrontDriver(attached.device, options), surroundings);
+  const device = (driver as Partial<BlkfrontDriver>).device;
+  let info: DriverInfo;
   try {
-    info = device.connectSync();
+    info = driver.connectSync();
   } catch (error) {
     throw new CliError(`the guest's device did not connect: ${error instanceof Error ? error.message : String(error)}`, undefined, {
       cause: error,
@@ -161,22 +153,53 @@ export function composeStack(options: StackOptions): Stack {
     attached,
     device,
     info,
-    bytes: new ByteQueue(device.device),
-    figures: () => last ?? figuresOf(machine, device, backend, info.queues),
+    bytes: driver.bytes,
+    state: () => (device ? `${device.state} ${device.device.reason}`.trimEnd() : 'of a plugin'),
+    figures: () => last ?? figuresOf(machine, device, backend),
     close() {
-      const open = figuresOf(machine, device, backend, info.queues);
-      device.closeSync();
+      const open = figuresOf(machine, device, backend);
+      driver.closeSync();
       last = { ...open, unmaps: backend.counters.unmaps };
       machine.close();
     },
   };
 }
 
-function figuresOf(machine: Machine, device: BlockDevice, backend: Blkback, queues: number): Figures {
+/** A blkfront as the composer drives it. */
+interface BlkfrontDriver extends GuestDriver {
+  readonly device: BlockDevice;
+}
+
+function blkfrontDriver(number: number, choice: DeviceChoice): Plugin<DriverDeps, BlkfrontDriver> {
+  const plugin = blkfront({
+    device: number,
+    ...(choice.queues !== undefined && { queues: choice.queues }),
+    ...(choice.ringPages !== undefined && { ringPages: choice.ringPages }),
+    ...(choice.segments !== undefined && { maxSegments: choice.segments }),
+    ...(choice.persistent !== undefined && { persistent: choice.persistent }),
+    ...(choice.pool !== undefined && { poolRefs: choice.pool }),
+    ...(choice.protocol !== undefined && { protocol: choice.protocol }),
+  });
+  return {
+    name: plugin.name,
+    requires: ['bus', 'grants', 'pages', 'events', 'store', 'scheduler', 'waitFor'],
+    attach(deps) {
+      const { api, detach } = plugin.attach(deps);
+      return {
+        api: { device: api, bytes: new ByteQueue(api.device), connectSync: () => api.connectSync(), closeSync: () => api.closeSync() },
+        detach,
+      };
+    },
+  };
+}
+
+function figuresOf(machine: Machine, device: BlockDevice | undefined, backend: Blkback): Figures {
   const { sent, merged } = machine.doorbells;
-  const pools = Array.from({ length: queues }, (_, queue) => device.device.poolFigures(queue)).filter(
-    (pool): pool is PoolFigures => pool !== undefined,
-  );
+  const pools: PoolFigures[] = [];
+  for (let queue = 0; device && queue < device.device.queueCount; queue += 1) {
+    const pool = device.device.poolFigures(queue);
+    if (pool) pools.push(pool);
+  }
   const { requests, segments, maps, unmaps, persistentHits } = backend.counters;
   return {
     requests,

@@ -44,9 +44,7 @@ export async function runUntil(stack: Stack, done: () => boolean, interrupt: Int
     for (let steps = 1; !done(); steps += 1) {
       if (!machine.step()) {
         if (done()) break;
-        throw new CliError(
-          `the machine came to rest before the work was done (device ${stack.device.state}: ${stack.device.device.reason})`,
-        );
+        throw new CliError(`the machine came to rest before the work was done (device ${stack.state()})`);
       }
       if (steps % STEPS_BETWEEN_LOOKS === 0 && performance.now() >= end) break;
     }

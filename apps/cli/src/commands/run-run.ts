@@ -9,6 +9,7 @@ import { humanReport } from '../fio/output-human.ts';
 import { jsonReport } from '../fio/output-json.ts';
 import { terseReport } from '../fio/output-terse.ts';
 import { parseTimeUs } from '../fio/units.ts';
+import { driverOf, loadPlugins } from '../plugins.ts';
 import { folderOf, runSession } from '../run/session.ts';
 import { defaultService } from '../run/stack-target.ts';
 import { latencyChart } from '../ui/histogram-chart.ts';
@@ -35,9 +36,11 @@ export async function run(this: CliContext, flags: RunFlags, ...paths: string[])
   const jobText = readJobs(paths);
   const format = flags.json ? 'json' : flags.outputFormat;
   const service = flags.serviceTime === '0' ? { requestNs: 0, byteNs: 0 } : { ...defaultService, requestNs: serviceNs(flags.serviceTime) };
-  const disk = openDisk({ disk: flags.disk, filters: flags.filter ?? [], seed: flags.seed });
+  const extensions = await loadPlugins(flags.plugin ?? []);
+  const disk = openDisk({ disk: flags.disk, filters: flags.filter ?? [], seed: flags.seed, extensions });
   const { reports, globals, figures, timeline, failed } = await runSession({
     ...deviceChoice(flags),
+    ...driverOf(extensions, flags.driver),
     jobText,
     folder: folderOf(paths[0] as string),
     disk,

@@ -5,6 +5,8 @@ import { type DeviceFlags, deviceFlags } from './device-flags.ts';
 export interface RunFlags extends DeviceFlags {
   readonly disk: string;
   readonly filter?: readonly string[];
+  readonly plugin?: readonly string[];
+  readonly driver?: string;
   readonly seed: number;
   readonly wall: boolean;
   readonly serviceTime: string;
@@ -32,6 +34,14 @@ export const runCommand: Command<CliContext> = buildCommand<RunFlags, string[], 
         optional: true,
         brief: 'delay=2ms, error=read:1%, corrupt=write:0.1%, torn, stats, readonly, volatile-cache',
       },
+      plugin: {
+        kind: 'parsed',
+        parse: String,
+        variadic: true,
+        optional: true,
+        brief: 'A module with disks, filters or drivers of your own',
+      },
+      driver: { kind: 'parsed', parse: String, optional: true, brief: 'A driver of a plugin, instead of blkfront' },
       seed: { kind: 'parsed', parse: seed, default: '1', brief: 'Decides every step; the same seed gives the same output' },
       wall: { kind: 'boolean', default: false, brief: "Use the host's time instead of the machine's" },
       serviceTime: {

@@ -7,6 +7,7 @@ import { openDisk } from '../disk/open.ts';
 import { CliError, exitCodes, fileError } from '../errors.ts';
 import { figuresTable } from '../figures-table.ts';
 import { IologWriter } from '../fio/iolog.ts';
+import { driverOf, loadPlugins } from '../plugins.ts';
 import { type Controlled, serveControl } from '../serve/control.ts';
 import { serveDisk } from '../serve/served-disk.ts';
 import { grouped } from '../ui/table.ts';
@@ -85,9 +86,11 @@ export async function serve(this: CliContext, flags: ServeFlags): Promise<void> 
   if (flags.control !== undefined) await clearSocket(flags.control);
   const log = flags.writeIolog === undefined ? undefined : openLog(flags.writeIolog);
 
+  const extensions = await loadPlugins(flags.plugin ?? []);
+  const driver = driverOf(extensions, flags.driver);
   const targets: Controlled[] = specs.map(({ name, disk: spec }) => {
-    const disk = openDisk({ disk: spec, filters: flags.filter ?? [], seed: flags.seed });
-    const served = serveDisk({ ...deviceChoice(flags), disk, seed: flags.seed, ...(log && { log: log.writer }) });
+    const disk = openDisk({ disk: spec, filters: flags.filter ?? [], seed: flags.seed, extensions });
+    const served = serveDisk({ ...deviceChoice(flags), ...driver, disk, seed: flags.seed, ...(log && { log: log.writer }) });
     return { name, disk, served };
   });
   const server = createNbdServer({ exports: targets.map(({ name, served }) => ({ name, target: served.target })), timer: hostTimer });

@@ -5,6 +5,8 @@ import { type DeviceFlags, deviceFlags } from './device-flags.ts';
 export interface ServeFlags extends DeviceFlags {
   readonly disk: string;
   readonly filter?: readonly string[];
+  readonly plugin?: readonly string[];
+  readonly driver?: string;
   readonly export?: readonly string[];
   readonly socket?: string;
   readonly listen?: string;
@@ -39,6 +41,14 @@ export const serveCommand: Command<CliContext> = buildCommand<ServeFlags, [], Cl
       allowRemote: { kind: 'boolean', default: false, brief: 'Let --listen name an address that others can reach' },
       control: { kind: 'parsed', parse: String, optional: true, brief: 'Unix socket for hvsim ctl' },
       writeIolog: { kind: 'parsed', parse: String, optional: true, brief: "Record every request in fio's format" },
+      plugin: {
+        kind: 'parsed',
+        parse: String,
+        variadic: true,
+        optional: true,
+        brief: 'A module with disks, filters or drivers of your own',
+      },
+      driver: { kind: 'parsed', parse: String, optional: true, brief: 'A driver of a plugin, instead of blkfront' },
       seed: { kind: 'parsed', parse: String, default: '1', brief: 'Decides what filters do' },
       ...deviceFlags,
       json: { kind: 'boolean', default: false, brief: 'Print JSON: a line when ready, a line at the end' },

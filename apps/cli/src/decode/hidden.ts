@@ -80,6 +80,42 @@ function missingIds(ring: DecodedRing): { id: number; answered: number }[] {
   return missing.sort((a, b) => a.answered - b.answered || a.id - b.id);
 }
 
+const placeOf = (ring: DecodedRing, { residue }: Candidate): number => ring.window.residues.indexOf(residue);
+
+/**
+ * Gives each candidate an id, the likeliest pair first. A frontend takes the id that was freed last: so under a steady load the
+ * request that took an id over follows its answer by about as many as are in flight, and an id without an answer in the window
+ * was taken by an old request. Where that tells nothing the newest candidate is taken: answers are seldom far out of turn.
+ */
+function matchIds(ring: DecodedRing, candidates: readonly Candidate[]): { candidate: Candidate; id: number | null }[] {
+  const missing = missingIds(ring);
+  const { unanswered } = ring.report;
+  const pairs: { candidate: Candidate; id: number; cost: number }[] = [];
+  for (const candidate of candidates) {
+    const place = placeOf(ring, candidate);
+    for (const { id, answered } of missing) {
+      // An id answered after the request was made cannot be its own.
+      if (answered >= place) continue;
+      const expected = answered + 1 + unanswered;
+      pairs.push({ candidate, id, cost: answered === -1 ? Math.max(0, place - expected) : Math.abs(place - expected) });
+    }
+  }
+  pairs.sort(
+    (a, b) =>
+      Number(b.candidate.captured) - Number(a.candidate.captured) ||
+      a.cost - b.cost ||
+      placeOf(ring, b.candidate) - placeOf(ring, a.candidate) ||
+      a.id - b.id,
+  );
+  const matched: { candidate: Candidate; id: number | null }[] = [];
+  for (const { candidate, id } of pairs) {
+    if (matched.some((pair) => pair.candidate === candidate || pair.id === id)) continue;
+    matched.push({ candidate, id });
+  }
+  const rest = candidates.filter((candidate) => !matched.some((pair) => pair.candidate === candidate));
+  return [...matched, ...rest.map((candidate) => ({ candidate, id: null }))];
+}
+
 /**
  * Finds the requests in flight that lie under responses. Each superseded request of the window was answered out of turn, so
  * as many older ones are still unanswered; which residues are theirs follows from the grant table. The newest come first:
@@ -98,25 +134,19 @@ export function findHidden(ring: DecodedRing, rings: readonly DecodedRing[], tab
     if (candidate) for (const gref of candidate.grefs.slice(0, 1)) taken.add(gref);
     else if (residue.sectorHi !== 0xffff_ffff) taken.add(residue.segments[0]!.gref);
   }
-  const chosen = candidates
-    .sort((a, b) => Number(b.captured) - Number(a.captured))
-    .slice(0, wanted)
-    .sort((a, b) => ring.window.residues.indexOf(a.residue) - ring.window.residues.indexOf(b.residue));
-  const missing = missingIds(ring);
-  return chosen.map(({ residue, indirect, grefs }): HiddenReport => {
-    const place = ring.window.residues.indexOf(residue);
-    // An id answered after the request was made cannot be its own.
-    const at = missing.findIndex(({ answered }) => answered < place);
-    const id = at === -1 ? null : missing.splice(at, 1)[0]!.id;
-    return {
-      ...(rings.length > 1 ? { ring: ring.report.file } : {}),
-      index: residue.index,
-      slot: residue.slot,
-      id,
-      residualSector: wide(residue.sectorHi, residue.sectorLo),
-      residualIndirect: indirect,
-      ...(grefs.length === 1 ? { residualGref: grefs[0]! } : {}),
-      residualGrefs: grefs,
-    };
-  });
+  const pairs = matchIds(ring, candidates).slice(0, wanted);
+  return pairs
+    .sort((a, b) => placeOf(ring, a.candidate) - placeOf(ring, b.candidate))
+    .map(
+      ({ candidate: { residue, indirect, grefs }, id }): HiddenReport => ({
+        ...(rings.length > 1 ? { ring: ring.report.file } : {}),
+        index: residue.index,
+        slot: residue.slot,
+        id,
+        residualSector: wide(residue.sectorHi, residue.sectorLo),
+        residualIndirect: indirect,
+        ...(grefs.length === 1 ? { residualGref: grefs[0]! } : {}),
+        residualGrefs: grefs,
+      }),
+    );
 }

@@ -18,6 +18,7 @@ import {
 } from '@paravirt/hv-sim';
 import { cowFileDisk, fileDisk, sparseDisk } from '@paravirt/hv-sim/node';
 import { CliError, exitCodes, fileError } from '../errors.ts';
+import { type Extensions, noExtensions } from '../plugins.ts';
 import { type DiskSpec, type FilterSpec, parseDisk, parseFilter } from './spec.ts';
 
 export interface DiskRequest {
@@ -26,6 +27,8 @@ export interface DiskRequest {
   /** As `--filter`, the one next to the disk first. */
   readonly filters: readonly string[];
   readonly seed: number | string;
+  /** What plugins brought. */
+  readonly extensions?: Extensions;
 }
 
 /** A disk in front of which filters are put once there is a machine whose time they run in. */
@@ -81,28 +84,47 @@ function filterOf(spec: FilterSpec, inner: Disk, machine: Pick<Machine, 'schedul
   }
 }
 
+type MakeFilter = (inner: Disk, machine: Pick<Machine, 'scheduler'>, random: Random) => DiskFilter;
+
+function builtInFilter(spec: FilterSpec): MakeFilter {
+  return (inner, machine, random) => filterOf(spec, inner, machine, random);
+}
+
+function pluginFilter(own: Extensions['filters'][string], name: string): MakeFilter {
+  const argument = name.slice(name.split('=')[0]?.length ?? 0).replace(/^=/, '');
+  return (inner, machine, random) => own(inner, { argument, random, machine });
+}
+
 /** Opens what `--disk` and `--filter` say. @throws {CliError} naming the file or the option. */
 export function openDisk(request: DiskRequest): OpenedDisk {
-  const spec = parseDisk(request.disk);
-  const specs = request.filters.map((name) => ({ name, spec: parseFilter(name) }));
+  const { disks, filters: ownFilters } = request.extensions ?? noExtensions;
+  const random = createRandom(request.seed);
+  const [ownName, ...argument] = request.disk.split(':');
+  const ownDisk = disks[ownName as string];
+  const spec = ownDisk ? undefined : parseDisk(request.disk);
+  const specs = request.filters.map((name) => {
+    const own = ownFilters[name.split('=')[0] as string];
+    return { name, make: own ? pluginFilter(own, name) : builtInFilter(parseFilter(name)) };
+  });
   let base: Disk;
   try {
-    base = openBase(spec);
+    base = spec
+      ? openBase(spec)
+      : (ownDisk as NonNullable<typeof ownDisk>)(argument.join(':'), { random: random.split(`disk ${request.disk}`) });
   } catch (error) {
-    if ('path' in spec) throw fileError(spec.path, (error as { cause?: unknown }).cause ?? error, exitCodes.usage);
+    if (spec && 'path' in spec) throw fileError(spec.path, (error as { cause?: unknown }).cause ?? error, exitCodes.usage);
     throw new CliError(`--disk ${request.disk}: ${error instanceof Error ? error.message : String(error)}`, exitCodes.usage, {
       cause: error,
     });
   }
-  const random = createRandom(request.seed);
   const filters: { name: string; filter: DiskFilter }[] = [];
   let outermost = base;
   return {
     base,
     filters,
     build(machine) {
-      for (const [index, { name, spec: each }] of specs.entries()) {
-        const filter = filterOf(each, outermost, machine, random.split(`filter ${index} ${name}`));
+      for (const [index, { name, make }] of specs.entries()) {
+        const filter = make(outermost, machine, random.split(`filter ${index} ${name}`));
         filters.push({ name, filter });
         outermost = filter;
       }

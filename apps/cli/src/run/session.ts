@@ -1,6 +1,6 @@
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { composeStack, type DeviceChoice, type Figures, type Stack } from '../compose.ts';
+import { composeStack, type DeviceChoice, type Figures, type Stack, type StackOptions } from '../compose.ts';
 import type { Output } from '../context.ts';
 import type { OpenedDisk } from '../disk/open.ts';
 import { CliError, exitCodes, fileError } from '../errors.ts';
@@ -28,6 +28,7 @@ export interface SessionOptions extends DeviceChoice {
   readonly service: ServiceTime;
   readonly env: Readonly<Partial<Record<string, string>>>;
   readonly stderr: Output;
+  readonly driver?: NonNullable<StackOptions['driver']>;
   /** No bar: the output is for a program. */
   readonly quiet: boolean;
 }

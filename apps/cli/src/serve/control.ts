@@ -60,10 +60,10 @@ const commands: Readonly<Record<string, (target: Controlled, args: readonly stri
     return cache.powerCut(survivors);
   },
   stats({ disk, served }, _args, server) {
-    const { state, info } = served.stack.device;
+    const { stack } = served;
     return {
       paused: served.paused,
-      device: { state, ...info },
+      device: { state: stack.state(), ...stack.info },
       figures: served.stack.figures(),
       backend: { ...served.stack.blkback.counters },
       filters: disk.filters.map(({ name, filter }) => ({ name, enabled: filter.enabled })),

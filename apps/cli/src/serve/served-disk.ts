@@ -1,7 +1,7 @@
 import type { Disk } from '@paravirt/hv-sim';
 import type { NbdTarget } from '@paravirt/nbd';
 import { alignedTarget, Extent } from '@paravirt/nbd';
-import { composeStack, type DeviceChoice, type Stack } from '../compose.ts';
+import { composeStack, type DeviceChoice, type Stack, type StackOptions } from '../compose.ts';
 import type { OpenedDisk } from '../disk/open.ts';
 import { CliError } from '../errors.ts';
 import type { IologWriter } from '../fio/iolog.ts';
@@ -15,6 +15,7 @@ export interface ServedOptions extends DeviceChoice {
   readonly disk: OpenedDisk;
   readonly seed: number | string;
   readonly log?: IologWriter;
+  readonly driver?: NonNullable<StackOptions['driver']>;
 }
 
 /** A disk behind a guest's block device, in real time, as an NBD target. */
