@@ -34,7 +34,7 @@ export function fixture(
   } = {},
 ): Fixture {
   const bus = createEventBus<Facts>();
-  const machine = createMachine({ seed: 1, ramBytes: 64 * 2 ** 20, bus, ...options.machine });
+  const machine = createMachine({ seed: 1, ramBytes: 16 * 2 ** 20, bus, ...options.machine });
   const dom0 = machine.createDomain({ id: 0, pages: 256 });
   const guest = machine.createDomain({ pages: options.guestPages ?? 1024 });
   const host = serveDisks(dom0, { bus, ...(options.blkback === undefined ? {} : { blkback: options.blkback }) });
@@ -221,7 +221,7 @@ export class RawFront {
     message.flag = 0;
     message.setSector(sector);
     message.nrSegments = segments.length;
-    segments.forEach(([gref, first, last], i) => message.setSegment(i, gref, first, last));
+    for (const [i, [gref, first, last]] of segments.entries()) message.setSegment(i, gref, first, last);
     change(message);
     this.queues[q]!.ring.putRequest(message);
     return id;
@@ -237,7 +237,7 @@ export class RawFront {
   /** Puts an indirect request; its page of segments is made here. */
   indirect(operation: number, sector: number, segments: readonly (readonly [number, number, number])[], readonly = false): number {
     const gfn = this.page();
-    segments.forEach(([gref, first, last], i) => writeIndirectSegment(this.guest.memory.frame(gfn), i, gref, first, last));
+    for (const [i, [gref, first, last]] of segments.entries()) writeIndirectSegment(this.guest.memory.frame(gfn), i, gref, first, last);
     const gref = this.grant(gfn, readonly);
     return this.put(BLKIF_OP.INDIRECT, sector, [], (message) => {
       message.indirectOp = operation;

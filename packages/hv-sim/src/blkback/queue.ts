@@ -189,7 +189,8 @@ export class BackQueue implements RequestOwner {
       if (this.parked !== undefined || this.fenced) return;
       if (ring.finalCheck() === 0) return;
     }
-    this.setup.ready(this);
+    // Looked often and took nothing: no honest frontend's index does that, and it gets no further turn before it rings.
+    if (this.cost > 0) this.setup.ready(this);
   }
 
   /** Linux halts the ring for good and says so once; the frontend may close and connect again. */
