@@ -28,7 +28,7 @@ export const completionCommand: Command<CliContext> = buildCommand<Record<never,
     fullDescription: [
       'EXAMPLES',
       '  source <(hvsim completion bash)',
-      '  hvsim completion zsh > "${fpath[1]}/_hvsim"',
+      '  hvsim completion zsh > ~/.zfunc/_hvsim    # a folder of $fpath',
       '  hvsim completion fish > ~/.config/fish/completions/hvsim.fish',
     ].join('\n'),
   },
