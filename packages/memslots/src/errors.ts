@@ -38,7 +38,7 @@ export type MemslotsRefusal =
   | Refused<'prepare', ErrnoName>
   | Refused<'no-slot' | 'no-dirty-log', 'ENOENT'>
   | Refused<'first-page' | 'page-range' | 'bitmap-size', 'EINVAL'>
-  | Refused<'hole' | 'write-protected' | 'outside-backing', 'EFAULT'>
+  | Refused<'hole' | 'write-protected' | 'outside-backing' | 'not-contiguous', 'EFAULT'>
   | Refused<'busy', 'EBUSY'>
   | Refused<'bad-argument', 'EINVAL'>;
 
@@ -98,5 +98,6 @@ const ERRNO_OF: Readonly<Partial<Record<MemslotsCheck, string>>> = {
   hole: 'EFAULT',
   'write-protected': 'EFAULT',
   'outside-backing': 'EFAULT',
+  'not-contiguous': 'EFAULT',
   busy: 'EBUSY',
 };

@@ -1,6 +1,9 @@
 export { type ErrnoName, type MemslotsCheck, MemslotsError, type MemslotsRefusal } from './errors.ts';
 export type { MemslotsEvents } from './events.ts';
+export { type Backing, createGuestMemory, type GuestMemory } from './guest-memory.ts';
+export { fromLayout, type LayoutRow, pcLayout } from './layout.ts';
 export { createMemslots } from './memslots.ts';
+export { type MemslotsDeps, memslots } from './plugin.ts';
 export type { SlotSnapshot } from './snapshot.ts';
 export {
   type AddressSpaceView,

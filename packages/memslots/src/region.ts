@@ -66,6 +66,13 @@ export function gfnOf(value: U64, argument: string): number {
   return Number(bytesOf(value, argument));
 }
 
+/** A byte address as its frame and the byte in it. */
+export function splitAddress(value: U64, argument: string): { gfn: number; offset: number } {
+  if (typeof value === 'number' && isExact(value)) return { gfn: Math.floor(value / PAGE_SIZE), offset: value & PAGE_MASK };
+  const bytes = bytesOf(value, argument);
+  return { gfn: Number(bytes >> 12n), offset: Number(bytes & 4095n) };
+}
+
 /** Whether `start < end`, of any kind. */
 export function isBelow(start: U64, end: U64): boolean {
   if (typeof start === 'number' && typeof end === 'number') return start < end;
