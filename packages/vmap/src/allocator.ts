@@ -220,14 +220,13 @@ export class Allocator implements Vmap<null> {
     const core = this.#core;
     if (core.closed) throw new VmapError({ code: 'closed' });
     core.purges?.purge();
-    for (const { start, pages, kind, frames } of areasOf(core)) {
+    for (const area of areasOf(core)) {
+      const { start, pages, kind } = area;
       if (kind === 'bitmap' || kind === 'raw' || kind === 'reserved') continue;
+      // Read before they are unmapped.
+      const frames = kind === 'vmap' ? [] : area.frames.filter((mfn) => mfn >= 0);
       core.pageTable.unmap(Number(start >> 12n), pages);
-      if (kind !== 'vmap')
-        giveFrames(
-          core,
-          frames.filter((mfn) => mfn >= 0),
-        );
+      giveFrames(core, frames);
     }
     for (const region of core.regions) region.close();
     core.closed = true;

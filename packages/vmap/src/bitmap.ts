@@ -1,4 +1,4 @@
-import { BitIndex } from './bit-index.ts';
+import { Borders } from './borders.ts';
 import { GapTree } from './gap-tree.ts';
 
 /** How many holes that are large enough but badly aligned a search passes before it has a tree made for that alignment. */
@@ -13,8 +13,7 @@ const MISFITS_MAX = 8;
  * For each alignment in use a tree holds the largest room per word of 32 bits. The tail is in no tree: it is asked last.
  */
 export class Bitmap {
-  readonly #starts: BitIndex;
-  readonly #ends: BitIndex;
+  readonly #borders: Borders;
   readonly #leaves: number;
   /** By the logarithm of the alignment, and those that exist as a list. */
   readonly #treeByLog: (GapTree | undefined)[] = new Array<GapTree | undefined>(32).fill(undefined);
@@ -25,48 +24,46 @@ export class Bitmap {
 
   /** @param bound bits are below this. @param reserved the first run, [0, reserved), which is never cleared; at least 1. */
   constructor(bound: number, reserved: number) {
-    this.#starts = new BitIndex(bound + 1);
-    this.#ends = new BitIndex(bound + 1);
+    this.#borders = new Borders(bound + 1);
     this.#leaves = Math.ceil((bound + 1) / 32);
     this.#addTree(0);
-    this.#starts.set(0);
-    this.#ends.set(reserved);
+    this.#borders.add(0, reserved);
     this.tail = reserved;
   }
 
   /** Whether a run starts at `bit`. */
   isStart(bit: number): boolean {
-    return this.#starts.has(bit);
+    return this.#borders.isStart(bit);
   }
 
   /** Whether a gap starts at `bit`. */
   isEnd(bit: number): boolean {
-    return this.#ends.has(bit);
+    return this.#borders.isEnd(bit);
   }
 
   /** The first start of a run at or after `bit`, or -1. */
   nextStart(bit: number): number {
-    return this.#starts.next(bit);
+    return this.#borders.nextStart(bit);
   }
 
   /** The last start of a run at or before `bit`. */
   prevStart(bit: number): number {
-    return this.#starts.prev(bit);
+    return this.#borders.prevStart(bit);
   }
 
   /** Where the run that holds `bit`, a set bit, ends. */
   endOf(bit: number): number {
-    return this.#ends.next(bit + 1);
+    return this.#borders.nextEnd(bit + 1);
   }
 
   /** The first bit of the gap that holds `bit`, a clear bit; for the start of a run, of the gap before it. */
   gapStart(bit: number): number {
-    return this.#ends.prev(bit);
+    return this.#borders.prevEnd(bit);
   }
 
   isSet(bit: number): boolean {
-    const end = this.#ends.prev(bit);
-    return this.#starts.prev(bit) > end;
+    const end = this.#borders.prevEnd(bit);
+    return this.#borders.prevStart(bit) > end;
   }
 
   /**
@@ -81,7 +78,7 @@ export class Bitmap {
     let at = from;
     for (let misfits = 0; misfits < MISFITS_MAX; misfits++) {
       const gap = this.#findIn(any, 0, at, need);
-      if (gap < 0 || room(gap, this.#starts.next(gap + 1), log) >= need) return gap;
+      if (gap < 0 || room(gap, this.#borders.nextStart(gap + 1), log) >= need) return gap;
       at = gap + 1;
     }
     return this.#findIn(this.#addTree(log), log, at, need);
@@ -106,15 +103,15 @@ export class Bitmap {
 
   /** The first gap that fits among those that start at the positions `mask` of `word`. */
   #fitIn(word: number, mask: number, log: number, need: number): number {
-    const starts = this.#starts.word(word);
-    let ends = this.#ends.word(word) & mask;
+    const starts = this.#borders.starts(word);
+    let ends = this.#borders.ends(word) & mask;
     const first = (word << 5) >>> 0;
     while (ends !== 0) {
       const at = 31 - Math.clz32(ends & -ends);
       ends &= ends - 1;
       const gap = first + at;
       const later = at === 31 ? 0 : starts & (-2 << at);
-      const border = later === 0 ? this.#starts.next(first + 32) : first + 31 - Math.clz32(later & -later);
+      const border = later === 0 ? this.#borders.nextStart(first + 32) : first + 31 - Math.clz32(later & -later);
       if (border < 0) return -1;
       if (room(gap, border, log) >= need) return gap;
     }
@@ -123,15 +120,15 @@ export class Bitmap {
 
   /** The largest room of the gaps that start in `word`. */
   #roomOf(word: number, log: number): number {
-    const starts = this.#starts.word(word);
-    let ends = this.#ends.word(word);
+    const starts = this.#borders.starts(word);
+    let ends = this.#borders.ends(word);
     const first = (word << 5) >>> 0;
     let max = 0;
     while (ends !== 0) {
       const at = 31 - Math.clz32(ends & -ends);
       ends &= ends - 1;
       const later = at === 31 ? 0 : starts & (-2 << at);
-      const border = later === 0 ? this.#starts.next(first + 32) : first + 31 - Math.clz32(later & -later);
+      const border = later === 0 ? this.#borders.nextStart(first + 32) : first + 31 - Math.clz32(later & -later);
       if (border < 0) break;
       const found = room(first + at, border, log);
       if (found > max) max = found;
@@ -144,8 +141,7 @@ export class Bitmap {
    * before and after, or none after when it reaches `top`.
    */
   insert(gap: number, border: number, start: number, end: number): void {
-    this.#starts.set(start);
-    this.#ends.set(end);
+    this.#borders.add(start, end);
     if (border < 0) {
       this.tail = end;
       // What is left before it, only a guard, has no room for anything.
@@ -170,10 +166,9 @@ export class Bitmap {
 
   /** Clears the run [start, end), which is not the first, and returns the first bit of the gap that was before it. */
   remove(start: number, end: number): number {
-    const gap = this.#ends.prev(start);
-    const border = end === this.tail ? -1 : this.#starts.next(end + 1);
-    this.#starts.clear(start);
-    this.#ends.clear(end);
+    const gap = this.#borders.prevEnd(start);
+    const border = end === this.tail ? -1 : this.#borders.nextStart(end + 1);
+    this.#borders.remove(start, end);
     if (border < 0) {
       this.tail = gap;
       if (start === gap + 1) return gap;
@@ -204,18 +199,16 @@ export class Bitmap {
     let from = start;
     let to = end;
     // A run that holds or touches the first bit becomes part of the new one, and so does every run that starts up to its end.
-    const left = this.#starts.prev(from);
-    if (left >= 0 && this.#ends.next(left + 1) >= from) from = left;
-    const words: number[] = [this.#ends.prev(from) >>> 5];
-    for (let at = this.#starts.next(from); at >= 0 && at <= to; at = this.#starts.next(at + 1)) {
-      const runEnd = this.#ends.next(at + 1);
+    const left = this.#borders.prevStart(from);
+    if (left >= 0 && this.#borders.nextEnd(left + 1) >= from) from = left;
+    const words: number[] = [this.#borders.prevEnd(from) >>> 5];
+    for (let at = this.#borders.nextStart(from); at >= 0 && at <= to; at = this.#borders.nextStart(at + 1)) {
+      const runEnd = this.#borders.nextEnd(at + 1);
       if (runEnd > to) to = runEnd;
-      this.#starts.clear(at);
-      this.#ends.clear(runEnd);
+      this.#borders.remove(at, runEnd);
       words.push(runEnd >>> 5);
     }
-    this.#starts.set(from);
-    this.#ends.set(to);
+    this.#borders.add(from, to);
     words.push(to >>> 5);
     if (to > this.tail) this.tail = to;
     for (let i = 0; i < this.#trees.length; i++) {
@@ -228,11 +221,7 @@ export class Bitmap {
     this.#treeByLog[log] = tree;
     this.#trees.push(tree);
     this.#logs.push(log);
-    for (let end = this.#ends.next(0); end >= 0; end = this.#ends.next(((end | 31) + 1) >>> 0)) {
-      const found = this.#roomOf(end >>> 5, log);
-      if (found > 0) tree.update(end >>> 5, found);
-      if (end >= 0xffff_ffe0) break;
-    }
+    for (let word = this.#borders.nextWord(0); word >= 0; word = this.#borders.nextWord(word + 1)) tree.update(word, this.#roomOf(word, log));
     return tree;
   }
 
@@ -242,7 +231,7 @@ export class Bitmap {
   }
 
   get bytes(): number {
-    let bytes = this.#starts.bytes + this.#ends.bytes;
+    let { bytes } = this.#borders;
     for (const tree of this.#trees) bytes += tree.bytes;
     return bytes;
   }

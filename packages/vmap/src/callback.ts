@@ -23,11 +23,9 @@ export function placeByCallback(
     const va = callback(frames.slice());
     if (va === null) return core.fail({ code: 'map-failed', va: null, region: null });
     const vfn = core.pageOf(va);
-    if (!core.strict) remember(core, va, vfn, pages, 'outside', owner, flags);
-    else if (!adopted(core, vfn, frames, owner, flags)) {
-      checkMapped(core, va, vfn, frames);
-      remember(core, va, vfn, pages, 'outside', owner, flags);
-    }
+    const inRegion = adopted(core, vfn, frames, owner, flags);
+    if (core.strict && !inRegion) checkMapped(core, va, vfn, frames);
+    if (!core.strict || !inRegion) remember(core, va, vfn, pages, 'outside', owner, flags);
     kept = true;
     core.tell('vmap:mapped', vfn, pages, 'outside', null, owner);
     return { va, frames };

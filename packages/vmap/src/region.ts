@@ -1,6 +1,6 @@
-import { BitIndex } from './bit-index.ts';
 import { Bitmap, candidateOf } from './bitmap.ts';
 import { type Occupant, VmapError } from './errors.ts';
+import { PageSet } from './page-set.ts';
 import { hexOfVfn, type Space } from './space.ts';
 import type { AreaKind, MapFlags, VmRegion } from './types.ts';
 
@@ -34,7 +34,7 @@ export class Region implements VmRegion {
   readonly #space: Space;
   readonly #bitmapFrames: number[] = [];
   /** Areas that wait for a purge, by their first bit; null where none ever does. */
-  readonly #freed: BitIndex | null;
+  readonly #freed: PageSet | null;
   /** Whether `low` stands on a set bit, where only a wrapped request can put it. */
   #lowIsSet = false;
 
@@ -61,7 +61,7 @@ export class Region implements VmRegion {
     // The original leaves `top` above the end of a region of fewer than 32,768 pages, and hands out what lies between.
     this.top = space.strict ? Math.min(populated * BITS_PER_PAGE, pages) : populated * BITS_PER_PAGE;
     this.bitmap = new Bitmap(Math.max(this.top, pages), this.reserved);
-    this.#freed = space.purges === null ? null : new BitIndex(pages);
+    this.#freed = space.purges === null ? null : new PageSet(pages);
   }
 
   get bitmapPages(): number {
@@ -132,7 +132,7 @@ export class Region implements VmRegion {
   #allocTail(nr: number, log: number): number {
     for (;;) {
       const { tail } = this.bitmap;
-      const from = tail > this.low ? tail : this.low;
+      const from = Math.max(tail, this.low);
       const bit = from < this.top ? candidateOf(from, log) : this.top;
       if (bit < this.top && bit + nr <= this.#limit(this.top)) {
         this.#insert(tail, -1, bit, nr);
@@ -255,13 +255,13 @@ export class Region implements VmRegion {
       this.clear(bit);
       return;
     }
-    this.#freed.set(bit);
+    this.#freed.add(bit);
     this.#space.purges!.defer(this, bit, this.bitmap.endOf(bit) - bit);
   }
 
   /** Ends the wait of a freed area, at a purge. */
   settle(bit: number): void {
-    this.#freed?.clear(bit);
+    this.#freed?.delete(bit);
     this.clear(bit);
   }
 
