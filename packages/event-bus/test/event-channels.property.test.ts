@@ -198,4 +198,4 @@ it(`behaves as the plain model does, whatever three domains do (${RUNS} runs)`, 
     }),
     { numRuns: RUNS },
   );
-});
+}, 600_000);

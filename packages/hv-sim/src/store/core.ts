@@ -179,6 +179,8 @@ export class StoreCore {
 export function link(parent: StoreNode, path: string): void {
   const name = path.slice(path.lastIndexOf('/') + 1);
   parent.children ??= new Set();
+  // A transaction may have found the node missing, and the one above later, when it was there: it will not commit.
+  if (parent.children.has(name)) return;
   parent.children.add(name);
   parent.childBytes += name.length + 1;
 }

@@ -126,7 +126,9 @@ export class Session {
     }
     if (path === '/') return this.#fail('EINVAL');
     const above = parentPath(path);
-    const parent = space.get(above)!;
+    const parent = space.get(above);
+    // A transaction may have found the node above missing before another made both: it will not commit.
+    if (parent === undefined) return this.#fail('EINVAL');
     this.#removeBelow(space, path, node);
     this.#drop(space, path, node, false);
     unlink(space.edit(above, parent), path);
