@@ -62,7 +62,12 @@ const { arch, version } = process;
 const c = baselineInC();
 const rows = [];
 for (const workload of workloads) {
-  rows.push({ name: workload.name, ours: measure(workload, strict, false), scan: measure(workload, scan, true), c: c[workload.name] ?? null });
+  rows.push({
+    name: workload.name,
+    ours: measure(workload, strict, false),
+    scan: measure(workload, scan, true),
+    c: c[workload.name] ?? null,
+  });
 }
 for (const many of [10, 1_000, 32_768]) rows.push({ name: `lookup-${many}`, ...lookups(many), c: c[`lookup-${many}`] ?? null });
 const memory = JSON.parse(execFileSync(process.execPath, [here('memory.mjs')], { encoding: 'utf8' }));
@@ -89,11 +94,21 @@ rows.push({ name: 'memory', bytes: memory.bytes, areas: memory.areas, target: '1
 
 if (process.argv.includes('--json')) console.log(JSON.stringify({ node: version, arch, rows }, null, 2));
 else {
-  const time = (ns) => (ns === null ? '-' : ns < 1_000 ? `${ns.toFixed(ns < 100 ? 1 : 0)} ns` : ns < 1e6 ? `${(ns / 1e3).toFixed(1)} us` : `${(ns / 1e6).toFixed(1)} ms`);
+  const time = (ns) =>
+    ns === null
+      ? '-'
+      : ns < 1_000
+        ? `${ns.toFixed(ns < 100 ? 1 : 0)} ns`
+        : ns < 1e6
+          ? `${(ns / 1e3).toFixed(1)} us`
+          : `${(ns / 1e6).toFixed(1)} ms`;
   console.log(`node ${version}, ${arch}; medians of 7 rounds\n`);
   console.log('| workload | vmap | plain scan | scan in C | target | |\n|---|---|---|---|---|---|');
   for (const row of rows) {
-    const figures = row.bytes === undefined ? [time(row.ours), time(row.scan), time(row.c)] : [`${(row.bytes / 2 ** 20).toFixed(1)} MiB`, '2 MiB', '2 MiB'];
+    const figures =
+      row.bytes === undefined
+        ? [time(row.ours), time(row.scan), time(row.c)]
+        : [`${(row.bytes / 2 ** 20).toFixed(1)} MiB`, '2 MiB', '2 MiB'];
     console.log(`| ${[row.name, ...figures, row.target, row.met ? 'met' : 'MISSED'].join(' | ')} |`);
   }
 }

@@ -33,14 +33,16 @@ import type {
   VmRegion,
 } from './types.ts';
 
-const vaOf = (vfn: number): bigint | null => (vfn < 0 ? null : BigInt(vfn) * 4096n);
-
 /** The outer layer: whole addresses, checked. Each method is described in `types.ts`. */
 export class Allocator implements Vmap<null> {
   readonly #core: Core;
 
   constructor(core: Core) {
     this.#core = core;
+  }
+
+  #addressOf(vfn: number): bigint | null {
+    return vfn < 0 ? null : this.#core.addressOf(vfn);
   }
 
   get strict(): boolean {
@@ -75,19 +77,20 @@ export class Allocator implements Vmap<null> {
     const region = this.#core.regionNamed(name);
     const vfn = allocate(this.#core, region, pages, align);
     if (vfn >= 0 && owner !== null) region!.records.set(vfn - region!.startVfn, recordOf('raw', owner, DEFAULT_FLAGS));
-    return vaOf(vfn);
+    return this.#addressOf(vfn);
   }
 
   vmFree(va: bigint | null): void {
     if (va === null) return;
     const core = this.#core;
     const vfn = core.startPageOf(va);
+    const { offset } = core;
     const region = core.regionOf(vfn);
     if (region !== undefined) {
       region.vmFree(vfn);
       return;
     }
-    const area = core.outsideAt(va, vfn);
+    const area = core.outsideAt(vfn, offset);
     if (area === null) {
       core.misuse(va);
       return;
@@ -104,11 +107,11 @@ export class Allocator implements Vmap<null> {
   }
 
   vmap(mfns: ArrayLike<number>, options: MapOptions = {}): bigint | null {
-    return vaOf(mapInRegion(this.#core, mfns, 'vmap', options));
+    return this.#addressOf(mapInRegion(this.#core, mfns, 'vmap', options));
   }
 
   vmapContig(mfn: number, pages: number, options: Omit<MapOptions, 'granularity'> = {}): bigint | null {
-    return vaOf(mapInRegion(this.#core, [mfn], 'vmap', { ...options, granularity: pages }));
+    return this.#addressOf(mapInRegion(this.#core, [mfn], 'vmap', { ...options, granularity: pages }));
   }
 
   vunmap(va: bigint | null): void {
@@ -119,12 +122,13 @@ export class Allocator implements Vmap<null> {
     if (va === null) return 0;
     const core = this.#core;
     const vfn = core.pageOf(va);
+    const { offset } = core;
     if (region !== undefined) return core.regionNamed(region)?.vmSize(vfn) ?? 0;
     for (const each of core.regions) {
       const pages = each.vmSize(vfn);
       if (pages > 0) return pages;
     }
-    return core.outsideAt(va, vfn)?.pages ?? 0;
+    return core.outsideAt(vfn, offset)?.pages ?? 0;
   }
 
   vmalloc(size: number | bigint, options: MallocOptions = {}): bigint | null {
@@ -154,7 +158,7 @@ export class Allocator implements Vmap<null> {
     }
     if (vfn < 0) return null;
     if (zeroed) for (const mfn of frames) core.pages.clear(mfn);
-    return { va: BigInt(vfn) * 4096n, frames };
+    return { va: core.addressOf(vfn), frames };
   }
 
   vfree(va: bigint | null): void {
@@ -176,9 +180,10 @@ export class Allocator implements Vmap<null> {
   reserve(va: bigint, pages: number, options: { readonly owner?: string } = {}): bigint {
     const core = this.#core;
     const vfn = core.startPageOf(va);
+    const { offset } = core;
     core.count('pages', pages, 1, 2 ** 51);
     if (core.strict) checkPlace(core, vfn, pages);
-    remember(core, va, vfn, pages, 'reserved', options.owner ?? null, DEFAULT_FLAGS);
+    remember(core, vfn, offset, pages, 'reserved', options.owner ?? null, DEFAULT_FLAGS);
     return va;
   }
 

@@ -221,7 +221,8 @@ export class Bitmap {
     this.#treeByLog[log] = tree;
     this.#trees.push(tree);
     this.#logs.push(log);
-    for (let word = this.#borders.nextWord(0); word >= 0; word = this.#borders.nextWord(word + 1)) tree.update(word, this.#roomOf(word, log));
+    for (let word = this.#borders.nextWord(0); word >= 0; word = this.#borders.nextWord(word + 1))
+      tree.update(word, this.#roomOf(word, log));
     return tree;
   }
 

@@ -23,9 +23,10 @@ export function placeByCallback(
     const va = callback(frames.slice());
     if (va === null) return core.fail({ code: 'map-failed', va: null, region: null });
     const vfn = core.pageOf(va);
+    const { offset } = core;
     const inRegion = adopted(core, vfn, frames, owner, flags);
     if (core.strict && !inRegion) checkMapped(core, va, vfn, frames);
-    if (!core.strict || !inRegion) remember(core, va, vfn, pages, 'outside', owner, flags);
+    if (!core.strict || !inRegion) remember(core, vfn, offset, pages, 'outside', owner, flags);
     kept = true;
     core.tell('vmap:mapped', vfn, pages, 'outside', null, owner);
     return { va, frames };

@@ -107,6 +107,7 @@ export function giveFrames(core: Core, frames: readonly number[]): void {
 /** Unmaps the area at `va` and ends it. */
 export function unmapArea(core: Core, va: bigint): void {
   const vfn = core.startPageOf(va);
+  const { offset } = core;
   const region = core.regionOf(vfn);
   if (region !== undefined) {
     const bit = vfn - region.startVfn;
@@ -117,7 +118,7 @@ export function unmapArea(core: Core, va: bigint): void {
     core.tell('vmap:unmapped', vfn, pages, record?.kind ?? 'raw', region.name, record?.owner ?? null);
     return;
   }
-  const area = core.outsideAt(va, vfn);
+  const area = core.outsideAt(vfn, offset);
   if (area === null) {
     core.misuse(va);
     return;
@@ -139,8 +140,9 @@ export function endOutside(core: Core, area: OutsideArea): void {
 /** Unmaps an area of `vmalloc` or of its kin and gives its frames back. */
 export function freeMemory(core: Core, va: bigint): void {
   const vfn = core.startPageOf(va);
+  const { offset } = core;
   const region = core.regionOf(vfn);
-  const area = region === undefined ? core.outsideAt(va, vfn) : null;
+  const area = region === undefined ? core.outsideAt(vfn, offset) : null;
   const pages = region?.vmSize(vfn) ?? area?.pages ?? 0;
   if (core.strict && (region !== undefined || area !== null)) {
     const kind = area?.kind ?? region!.records.get(vfn - region!.startVfn)?.kind ?? 'raw';
@@ -173,6 +175,14 @@ export function mapFramesAt(core: Core, vfn: number, frames: readonly number[], 
   return true;
 }
 
-export function remember(core: Core, va: bigint, vfn: number, pages: number, kind: AreaKind, owner: string | null, flags: MapFlags): void {
-  core.outside.insert(new OutsideArea(vfn, Number(va & 0xfffn), pages, kind, owner, flags));
+export function remember(
+  core: Core,
+  vfn: number,
+  offset: number,
+  pages: number,
+  kind: AreaKind,
+  owner: string | null,
+  flags: MapFlags,
+): void {
+  core.outside.insert(new OutsideArea(vfn, offset, pages, kind, owner, flags));
 }

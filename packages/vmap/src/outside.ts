@@ -1,3 +1,4 @@
+import { AddressMap } from './address-map.ts';
 import type { AreaKind, MapFlags } from './types.ts';
 
 /** An area outside the regions, and its node in the tree. */
@@ -45,7 +46,7 @@ export class OutsideArea {
  * O(log n), plus the number of areas that overlap there, which strict mode keeps at one.
  */
 export class OutsideAreas {
-  readonly #newest: Map<number, OutsideArea> = new Map();
+  readonly #newest: AddressMap<OutsideArea> = new AddressMap();
   #root: OutsideArea | null = null;
   #serial = 0;
   /** State of the generator that balances the tree; nothing observable depends on it. */

@@ -146,8 +146,12 @@ describe('touching', () => {
     const text = vmap.vmap([1, 2], { flags: { writable: false, executable: true } })!;
     const data = vmap.vmalloc(4096)!;
     expect(vmap.touch(text, 'execute')).toBe(1);
-    expect(() => vmap.touch(text + 4096n, 'write')).toThrow(expect.objectContaining({ refusal: expect.objectContaining({ reason: 'read-only' }) }));
-    expect(() => vmap.touch(data, 'execute')).toThrow(expect.objectContaining({ refusal: expect.objectContaining({ reason: 'no-execute' }) }));
+    expect(() => vmap.touch(text + 4096n, 'write')).toThrow(
+      expect.objectContaining({ refusal: expect.objectContaining({ reason: 'read-only' }) }),
+    );
+    expect(() => vmap.touch(data, 'execute')).toThrow(
+      expect.objectContaining({ refusal: expect.objectContaining({ reason: 'no-execute' }) }),
+    );
     const { table } = fixture;
     expect(table.access(Number(text >> 12n), 'write')).toBe(-1);
     expect(table.access(Number(text >> 12n), 'execute')).toBe(1);
@@ -156,7 +160,9 @@ describe('touching', () => {
   });
 
   it('an address where nothing is or was faults as unmapped, and raw space until someone maps it', () => {
-    expect(() => vmap.touch(OUTSIDE)).toThrow(expect.objectContaining({ refusal: expect.objectContaining({ reason: 'unmapped', at: null }) }));
+    expect(() => vmap.touch(OUTSIDE)).toThrow(
+      expect.objectContaining({ refusal: expect.objectContaining({ reason: 'unmapped', at: null }) }),
+    );
     const raw = vmap.vmAlloc(1)!;
     expect(() => vmap.touch(raw)).toThrow(expect.objectContaining({ refusal: expect.objectContaining({ reason: 'unmapped' }) }));
     fixture.table.map(Number(raw >> 12n), 42, 1, { writable: false, executable: false });

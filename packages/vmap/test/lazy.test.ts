@@ -67,7 +67,9 @@ describe('lazy unmapping', () => {
     vmap.vfree(OUTSIDE);
     expect(vmap.area(OUTSIDE)).toBeUndefined();
     const at = expect.objectContaining({ kind: 'freed' });
-    expect(() => vmap.vmallocAt(OUTSIDE, 4096)).toThrow(expect.objectContaining({ refusal: expect.objectContaining({ code: 'overlap', at }) }));
+    expect(() => vmap.vmallocAt(OUTSIDE, 4096)).toThrow(
+      expect.objectContaining({ refusal: expect.objectContaining({ code: 'overlap', at }) }),
+    );
     expect(vmap.findFree({ pages: 4, lo: OUTSIDE, hi: OUTSIDE + 16n * 4096n })).toBe(OUTSIDE + 5n * 4096n);
     expect(vmap.findFree({ pages: 4, lo: OUTSIDE, hi: OUTSIDE + 4n * 4096n })).toBe(OUTSIDE);
     expect(vmap.counters).toMatchObject({ lazyAreas: 0, purges: 1 });

@@ -34,7 +34,9 @@ describe('the page table in memory', () => {
   it('reaches nothing by an access to a page that is not mapped', () => {
     const table = createPageTable();
     table.map(1, 7, 1, { writable: false, executable: false });
-    expect([table.access(1, 'read'), table.access(1, 'write'), table.access(2, 'read'), table.access(9_999, 'read')]).toEqual([7, -1, -1, -1]);
+    expect([table.access(1, 'read'), table.access(1, 'write'), table.access(2, 'read'), table.access(9_999, 'read')]).toEqual([
+      7, -1, -1, -1,
+    ]);
   });
 });
 

@@ -140,7 +140,14 @@ describe('a strict allocator refuses', () => {
     const raw = vmap.vmAlloc(1)!;
     const memory = vmap.vmallocAt(OUTSIDE, 4096)!.va;
     const reserved = vmap.reserve(OUTSIDE + 0x10_0000n, 1);
-    const calls = [() => vmap.vmFree(mapped), () => vmap.vfree(mapped), () => vmap.vfree(raw), () => vmap.vmFree(memory), () => vmap.vfree(reserved), () => vmap.vunmap(reserved)];
+    const calls = [
+      () => vmap.vmFree(mapped),
+      () => vmap.vfree(mapped),
+      () => vmap.vfree(raw),
+      () => vmap.vmFree(memory),
+      () => vmap.vfree(reserved),
+      () => vmap.vunmap(reserved),
+    ];
     for (const call of calls) expect(refused(call).code).toBe('wrong-kind');
     expect(refused(() => vmap.region('default').vmFree(Number(mapped >> 12n))).code).toBe('wrong-kind');
     vmap.vunmap(mapped);
