@@ -8,7 +8,7 @@ import {
 import type { DumpedTable } from './debug-key.ts';
 import type { GrantTable } from './grant-table.ts';
 import type { Report } from './problems.ts';
-import type { DecodedRing } from './rings.ts';
+import { type DecodedRing, isAnswered, referencesOf } from './rings.ts';
 import { queueCount, ringRefs } from './store-text.ts';
 import type { DeviceReport, RequestReport } from './types.ts';
 
@@ -50,7 +50,10 @@ function checkReference(need: Need, request: RequestReport, gref: number, what: 
   if (!entry) report(ring.report.file, 'reference', `${named}: the table captured has references 0 to ${table.references - 1}`);
   else if (!table.granted(gref)) {
     const why = entry.domid === backendDomid ? `its flags are 0x${entry.flags.toString(16)}` : `it grants to domain ${entry.domid}`;
-    report(ring.report.file, 'reference', `${named}, which is not granted to domain ${backendDomid}: ${why}`);
+    // Its id can be that of an older request; where it is its own, the frontend has revoked the reference since.
+    const answer = ring.report.responses.findLast(({ id }) => id === request.id);
+    const unless = answer && entry.flags === 0 ? ` (unless response ${answer.index} is this request's)` : '';
+    report(ring.report.file, 'reference', `${named}, which is not granted to domain ${backendDomid}: ${why}${unless}`);
   } else if (ring.report.refs.includes(gref)) report(ring.report.file, 'ring-ref', `${named}, which is the ring itself`);
 }
 
@@ -98,7 +101,7 @@ export function checkMessages(need: Need): void {
   // Behind impossible indices every slot would be wrong, and the one cause has been told.
   if (ring.report.unanswered > ring.report.slots) return;
   for (const request of requests) {
-    if (request.superseded) continue;
+    if (isAnswered(request)) continue;
     checkShape(need, request);
     for (const gref of request.indirectGrefs ?? []) checkReference(need, request, gref, 'the page of segments');
     for (const { gref } of request.segments ?? []) checkReference(need, request, gref, 'reference');
@@ -154,9 +157,7 @@ export function checkRingRefs(
 }
 
 function dataReferences(requests: readonly RequestReport[]): number[] {
-  return requests.flatMap(({ segments = [], indirectGrefs = [], superseded }) =>
-    superseded ? [] : [...segments.map(({ gref }) => gref), ...indirectGrefs],
-  );
+  return requests.filter((request) => !isAnswered(request)).flatMap(referencesOf);
 }
 
 /** The two ends of a device agree with each other and with the ring files. */

@@ -1,7 +1,7 @@
 import { GNTTAB, type RequestResidue } from '@paravirt/xen-abi';
 import type { CaptureFiles } from './files.ts';
 import type { GrantTable } from './grant-table.ts';
-import { type DecodedRing, wide } from './rings.ts';
+import { type DecodedRing, isAnswered, referencesOf, wide } from './rings.ts';
 import type { HiddenReport } from './types.ts';
 
 interface Candidate {
@@ -18,9 +18,7 @@ export function referencesInUse(rings: readonly DecodedRing[]): Set<number> {
   for (const { report } of rings) {
     for (const ref of report.refs) used.add(ref);
     for (const request of report.requests) {
-      if (request.superseded) continue;
-      for (const gref of request.indirectGrefs ?? []) used.add(gref);
-      for (const { gref } of request.segments ?? []) used.add(gref);
+      if (!isAnswered(request)) for (const gref of referencesOf(request)) used.add(gref);
     }
   }
   return used;
@@ -71,7 +69,7 @@ function candidateOf(
  */
 function missingIds(ring: DecodedRing): { id: number; answered: number }[] {
   const { requests, responses, slots } = ring.report;
-  const held = new Set(requests.filter(({ superseded }) => !superseded).map(({ id }) => id));
+  const held = new Set(requests.filter((request) => !isAnswered(request)).map(({ id }) => id));
   const ids = [...requests, ...responses].map(({ id }) => id).filter((id): id is number => typeof id === 'number' && id < slots);
   const missing: { id: number; answered: number }[] = [];
   for (let id = 0; id <= Math.max(-1, ...ids); id++) {
@@ -80,49 +78,13 @@ function missingIds(ring: DecodedRing): { id: number; answered: number }[] {
   return missing.sort((a, b) => a.answered - b.answered || a.id - b.id);
 }
 
-const placeOf = (ring: DecodedRing, { residue }: Candidate): number => ring.window.residues.indexOf(residue);
-
 /**
- * Gives each candidate an id, the likeliest pair first. A frontend takes the id that was freed last: so under a steady load the
- * request that took an id over follows its answer by about as many as are in flight, and an id without an answer in the window
- * was taken by an old request. Where that tells nothing the newest candidate is taken: answers are seldom far out of turn.
- */
-function matchIds(ring: DecodedRing, candidates: readonly Candidate[]): { candidate: Candidate; id: number | null }[] {
-  const missing = missingIds(ring);
-  const { unanswered } = ring.report;
-  const pairs: { candidate: Candidate; id: number; cost: number }[] = [];
-  for (const candidate of candidates) {
-    const place = placeOf(ring, candidate);
-    for (const { id, answered } of missing) {
-      // An id answered after the request was made cannot be its own.
-      if (answered >= place) continue;
-      const expected = answered + 1 + unanswered;
-      pairs.push({ candidate, id, cost: answered === -1 ? Math.max(0, place - expected) : Math.abs(place - expected) });
-    }
-  }
-  pairs.sort(
-    (a, b) =>
-      Number(b.candidate.captured) - Number(a.candidate.captured) ||
-      a.cost - b.cost ||
-      placeOf(ring, b.candidate) - placeOf(ring, a.candidate) ||
-      a.id - b.id,
-  );
-  const matched: { candidate: Candidate; id: number | null }[] = [];
-  for (const { candidate, id } of pairs) {
-    if (matched.some((pair) => pair.candidate === candidate || pair.id === id)) continue;
-    matched.push({ candidate, id });
-  }
-  const rest = candidates.filter((candidate) => !matched.some((pair) => pair.candidate === candidate));
-  return [...matched, ...rest.map((candidate) => ({ candidate, id: null }))];
-}
-
-/**
- * Finds the requests in flight that lie under responses. Each superseded request of the window was answered out of turn, so
+ * Finds the requests in flight that lie under responses. Each answered request of the window was answered out of turn, so
  * as many older ones are still unanswered; which residues are theirs follows from the grant table. The newest come first:
  * answers are seldom far out of order.
  */
 export function findHidden(ring: DecodedRing, rings: readonly DecodedRing[], table: GrantTable, files: CaptureFiles): HiddenReport[] {
-  const wanted = ring.window.hidden;
+  const wanted = ring.report.requests.filter(isAnswered).length;
   if (wanted === 0) return [];
   const taken = referencesInUse(rings);
   const candidates: Candidate[] = [];
@@ -134,19 +96,25 @@ export function findHidden(ring: DecodedRing, rings: readonly DecodedRing[], tab
     if (candidate) for (const gref of candidate.grefs.slice(0, 1)) taken.add(gref);
     else if (residue.sectorHi !== 0xffff_ffff) taken.add(residue.segments[0]!.gref);
   }
-  const pairs = matchIds(ring, candidates).slice(0, wanted);
-  return pairs
-    .sort((a, b) => placeOf(ring, a.candidate) - placeOf(ring, b.candidate))
-    .map(
-      ({ candidate: { residue, indirect, grefs }, id }): HiddenReport => ({
-        ...(rings.length > 1 ? { ring: ring.report.file } : {}),
-        index: residue.index,
-        slot: residue.slot,
-        id,
-        residualSector: wide(residue.sectorHi, residue.sectorLo),
-        residualIndirect: indirect,
-        ...(grefs.length === 1 ? { residualGref: grefs[0]! } : {}),
-        residualGrefs: grefs,
-      }),
-    );
+  const chosen = candidates
+    .sort((a, b) => Number(b.captured) - Number(a.captured))
+    .slice(0, wanted)
+    .sort((a, b) => ring.window.residues.indexOf(a.residue) - ring.window.residues.indexOf(b.residue));
+  const missing = missingIds(ring);
+  return chosen.map(({ residue, indirect, grefs }): HiddenReport => {
+    const place = ring.window.residues.indexOf(residue);
+    // An id answered after the request was made cannot be its own.
+    const at = missing.findIndex(({ answered }) => answered < place);
+    const id = at === -1 ? null : missing.splice(at, 1)[0]!.id;
+    return {
+      ...(rings.length > 1 ? { ring: ring.report.file } : {}),
+      index: residue.index,
+      slot: residue.slot,
+      id,
+      residualSector: wide(residue.sectorHi, residue.sectorLo),
+      residualIndirect: indirect,
+      ...(grefs.length === 1 ? { residualGref: grefs[0]! } : {}),
+      residualGrefs: grefs,
+    };
+  });
 }

@@ -1,4 +1,5 @@
 import { xenbusStateName } from '@paravirt/xen-abi';
+import { isAnswered } from './rings.ts';
 import { textTable, visible } from './text-table.ts';
 import type { CaptureReport, DecodeReport, HandshakeReport, HiddenReport, RequestReport, RingReport } from './types.ts';
 
@@ -57,7 +58,7 @@ function requestRow(request: RequestReport): string[] {
   const grefs = (request.segments ?? []).map(({ gref }) => gref);
   const pages = request.indirectGrefs ? `[${request.indirectGrefs.join(' ')}] ` : '';
   const length = request.nrSectors === undefined ? String(request.nrSegments) : `${request.nrSectors} sectors`;
-  const state = request.superseded ? 'answered' : 'in flight';
+  const state = isAnswered(request) ? 'answered' : 'in flight';
   return [
     String(request.index),
     String(request.slot),

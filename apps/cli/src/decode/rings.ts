@@ -83,6 +83,31 @@ function requestReport(files: CaptureFiles, { index, slot, request, superseded }
   return { ...head, nrSegments, handle, id, sectorNumber, segments, ...tail };
 }
 
+/** The references a request holds while it is in flight. */
+export function referencesOf({ segments = [], indirectGrefs = [] }: RequestReport): number[] {
+  return [...indirectGrefs, ...segments.map(({ gref }) => gref)];
+}
+
+/** Whether a request of the window is known to be answered. */
+export const isAnswered = ({ superseded, reusedBy }: RequestReport): boolean => superseded === true || reusedBy !== undefined;
+
+/**
+ * Marks requests whose references a later one names, and whose id a response carries: a reference is given to one request at a
+ * time, so they were answered, though their ids were not used again.
+ */
+function markReused(requests: readonly RequestReport[], responses: readonly ResponseReport[]): RequestReport[] {
+  const holder = new Map<number, number>();
+  const marked = requests.toReversed().map((request): RequestReport => {
+    if (request.superseded) return request;
+    const refs = referencesOf(request);
+    const again = refs.find((ref) => holder.has(ref));
+    if (again !== undefined && responses.some(({ id }) => id === request.id)) return { ...request, reusedBy: holder.get(again)! };
+    for (const ref of refs) holder.set(ref, request.index);
+    return request;
+  });
+  return marked.reverse();
+}
+
 function responseReport({ index, slot, response }: RingWindow['responses'][number]): ResponseReport {
   const { idLo, idHi, operation, status } = response;
   return { index, slot, id: idOf(idLo, idHi), operation, operationName: opName(operation), status };
@@ -107,6 +132,8 @@ function decodeRing(
   const window = readRingWindow(shared);
   const refs = device ? ringRefs(device, queue) : [];
   const { reqProd, reqEvent, rspProd, rspEvent, unanswered } = window;
+  const responses = window.responses.map(responseReport);
+  const requests = window.requests.map((request) => requestReport(files, request));
   return {
     window,
     device,
@@ -123,8 +150,8 @@ function decodeRing(
       rspProd,
       rspEvent,
       unanswered,
-      requests: window.requests.map((request) => requestReport(files, request)),
-      responses: window.responses.map(responseReport),
+      requests: markReused(requests, responses),
+      responses,
     },
   };
 }

@@ -76,6 +76,8 @@ export interface RequestReport {
   readonly indirectFiles?: readonly string[];
   readonly segments?: readonly SegmentReport[];
   readonly superseded?: true;
+  /** The later request that names one of its references: so this one was answered, though its id was not used again. */
+  readonly reusedBy?: number;
 }
 
 export interface ResponseReport {
