@@ -37,7 +37,10 @@ export const RETRYING = 2;
 
 /** The grant mappings of one queue: those of requests under way, and the persistent ones. */
 export class QueueMappings {
-  private readonly setup: MappingSetup;
+  private readonly grants: GrantMapper;
+  private readonly frontend: number;
+  private readonly scratch: readonly MapOp[];
+  private readonly counters: BlkbackCounters;
   readonly pool: PagePool;
   readonly persistent: PersistentGrants | undefined;
   /** A grant could not be made persistent for lack of room: the next `purge` makes some. */
@@ -47,7 +50,10 @@ export class QueueMappings {
   private drained: () => void = () => {};
 
   constructor(setup: MappingSetup) {
-    this.setup = setup;
+    this.grants = setup.grants;
+    this.frontend = setup.frontend;
+    this.scratch = setup.scratch;
+    this.counters = setup.counters;
     this.persistent = setup.persistentMax > 0 ? new PersistentGrants(setup.persistentMax) : undefined;
     this.pool = new PagePool(setup.addresses, setup.pagesMax + setup.persistentMax);
   }
@@ -58,16 +64,47 @@ export class QueueMappings {
    * @returns `MAPPED`, `REFUSED`, or `RETRYING`, in which case `resume` is called later with one of the two others.
    */
   map(request: BackRequest, refs: Uint32Array, count: number, readonly: boolean, now: number, resume: Resume): number {
-    const { scratch, frontend, counters } = this.setup;
-    const { vfns, persistent } = request;
     const table = this.persistent;
-    const flags = GNTMAP.host_map | (readonly && table === undefined ? GNTMAP.readonly : 0);
+    const fresh = table === undefined ? this.prepare(request, refs, count, readonly) : this.find(table, request, refs, count, now);
+    if (fresh === 0) return MAPPED;
+    const { scratch, grants } = this;
+    if (grants.mapRefs(scratch, fresh) === 0) {
+      let good = 0;
+      while (good < fresh && scratch[good]!.status === GNTST.okay) good++;
+      if (good === fresh && table === undefined) return this.keep(request, fresh);
+      for (; good < fresh; good++) if (scratch[good]!.status === GNTST.eagain) return this.retry(request, fresh, count, now, resume);
+    }
+    return this.settle(request, scratch, fresh, count, now);
+  }
+
+  /** Asks for every page. @returns how many. */
+  private prepare(request: BackRequest, refs: Uint32Array, count: number, readonly: boolean): number {
+    const { scratch, pool, frontend } = this;
+    const { vfns } = request;
+    const flags = readonly ? GNTMAP.host_map | GNTMAP.readonly : GNTMAP.host_map;
+    for (let i = 0; i < count; i++) {
+      const op = scratch[i]!;
+      const vfn = pool.take();
+      op.vfn = vfn;
+      op.flags = flags;
+      op.ref = refs[i]!;
+      op.domid = frontend;
+      vfns[i] = vfn;
+    }
+    return count;
+  }
+
+  /** Finds what is mapped already and asks for the rest, to be read and written. @returns how many are asked for. */
+  private find(table: PersistentGrants, request: BackRequest, refs: Uint32Array, count: number, now: number): number {
+    const { scratch, counters } = this;
+    const { vfns, persistent } = request;
+    request.held = count;
     let fresh = 0;
     for (let i = 0; i < count; i++) {
       const ref = refs[i]!;
-      const entry = table === undefined ? -1 : table.find(ref);
+      const entry = table.find(ref);
       persistent[i] = entry;
-      if (entry >= 0 && table !== undefined) {
+      if (entry >= 0) {
         vfns[i] = table.vfns[entry]!;
         table.users[entry]!++;
         table.touch(entry, now);
@@ -76,26 +113,35 @@ export class QueueMappings {
       }
       const op = scratch[fresh++]!;
       op.vfn = this.pool.take();
-      op.flags = flags;
+      op.flags = GNTMAP.host_map;
       op.ref = ref;
-      op.domid = frontend;
+      op.domid = this.frontend;
       vfns[i] = op.vfn;
     }
-    if (fresh === 0) return MAPPED;
-    const result = this.setup.grants.mapRefs(scratch, fresh);
-    let again = 0;
-    if (result === 0) {
-      for (let k = 0; k < fresh; k++) if (scratch[k]!.status === GNTST.eagain) again++;
+    return fresh;
+  }
+
+  /** The whole batch is mapped, for this request alone. */
+  private keep(request: BackRequest, count: number): number {
+    const { scratch } = this;
+    const { mapped } = request;
+    const { ops } = mapped;
+    for (let i = 0; i < count; i++) {
+      const op = scratch[i]!;
+      const unmap = ops[i]!;
+      unmap.vfn = op.vfn;
+      unmap.handle = op.handle;
     }
-    if (again === 0) return this.settle(request, scratch, fresh, count, now);
-    return this.retry(request, fresh, count, now, resume);
+    mapped.count = count;
+    this.counters.maps += count;
+    return MAPPED;
   }
 
   /** "Try again" is the hypervisor's answer where a page is on its way: rare, so it may allocate. */
   private retry(request: BackRequest, fresh: number, count: number, now: number, resume: Resume): number {
-    const all = this.setup.scratch.slice(0, fresh).map((op) => ({ ...op }));
+    const all = this.scratch.slice(0, fresh).map((op) => ({ ...op }));
     const late = all.filter((op) => op.status === GNTST.eagain);
-    const waits = this.setup.grants.mapRefs(late, late.length, () => resume(request, this.settle(request, all, fresh, count, now)));
+    const waits = this.grants.mapRefs(late, late.length, () => resume(request, this.settle(request, all, fresh, count, now)));
     return waits > 0 ? RETRYING : this.settle(request, all, fresh, count, now);
   }
 
@@ -105,14 +151,14 @@ export class QueueMappings {
    */
   private settle(request: BackRequest, ops: readonly MapOp[], fresh: number, count: number, now: number): number {
     const { vfns, persistent, mapped } = request;
-    const { counters } = this.setup;
+    const { counters } = this;
     const table = this.persistent;
     let failed = false;
     let i = 0;
     for (let k = 0; k < fresh; k++) {
       const op = ops[k]!;
-      // The segments that were found are marked already; the next one that is not belongs to this element.
-      while (i < count && (persistent[i]! >= 0 || vfns[i] !== op.vfn)) i++;
+      // The elements stand in the order of their segments; what was found stands between them.
+      while (i < count && vfns[i] !== op.vfn) i++;
       if (op.status !== GNTST.okay) {
         failed = true;
         this.pool.give(op.vfn);
@@ -137,11 +183,12 @@ export class QueueMappings {
   }
 
   /** Lets go of the persistent grants among the request's segments. */
-  releasePersistent(request: BackRequest, count: number): void {
+  releasePersistent(request: BackRequest): void {
     const table = this.persistent;
     if (table === undefined) return;
-    const { persistent } = request;
-    for (let i = 0; i < count; i++) {
+    const { persistent, held } = request;
+    request.held = 0;
+    for (let i = 0; i < held; i++) {
       const entry = persistent[i]!;
       if (entry < 0) continue;
       table.users[entry]!--;
@@ -152,27 +199,31 @@ export class QueueMappings {
   /** Unmaps what the request mapped, now: nobody else ever saw these pages. */
   unmapNow(request: BackRequest): void {
     const batch = request.mapped;
-    if (batch.count > 0) this.reclaim(batch, this.setup.grants.unmapRefs(batch.ops, batch.count));
+    if (batch.count > 0) this.reclaim(batch, this.grants.unmapRefs(batch.ops, batch.count));
   }
 
   /** Unmaps what the request mapped as soon as no page is in use; its owner is told, perhaps before this returns. */
   unmap(request: BackRequest): void {
     const batch = request.mapped;
-    this.setup.grants.unmapRefsAsync(batch);
-    if (batch.count > 0) this.setup.counters.unmapsDeferred += batch.count;
+    this.grants.unmapRefsAsync(batch);
+    if (batch.count > 0) this.counters.unmapsDeferred += batch.count;
   }
 
   /** Takes back the pages of a batch that was unmapped. A page whose unmap was refused is never used again. */
   reclaim(batch: UnmapBatch, result: number): void {
-    for (let k = 0; k < batch.count; k++) {
-      const op = batch.ops[k]!;
+    const { ops, count } = batch;
+    const { pool } = this;
+    let unmaps = 0;
+    for (let k = 0; k < count; k++) {
+      const op = ops[k]!;
       if (result !== 0 || op.status !== GNTST.okay) {
-        this.pool.lose(op.vfn);
+        pool.lose(op.vfn);
         continue;
       }
-      this.setup.counters.unmaps++;
-      this.pool.give(op.vfn);
+      unmaps++;
+      pool.give(op.vfn);
     }
+    this.counters.unmaps += unmaps;
     batch.count = 0;
   }
 
@@ -211,7 +262,7 @@ export class QueueMappings {
     };
     const gone = ops.length;
     this.pending++;
-    this.setup.grants.unmapRefsAsync(batch);
+    this.grants.unmapRefsAsync(batch);
     return gone;
   }
 

@@ -16,7 +16,7 @@ import type { BlkbackEvents } from './events.ts';
 import { MAPPED, type QueueMappings, REFUSED, RETRYING } from './mapping.ts';
 import { BackRequest, type RequestOwner, STAGE } from './request.ts';
 import type { BlkbackCounters, LocatedPage, MappedMemory } from './types.ts';
-import { discardFault, segmentCountFault, transferFault } from './validation.ts';
+import { type Bounds, discardFault, segmentCountFault, transferFault } from './validation.ts';
 
 /** Segments of the longest indirect request. */
 const INDIRECT_MAX = 256;
@@ -63,6 +63,10 @@ export interface QueueSetup {
 export class BackQueue implements RequestOwner {
   readonly setup: QueueSetup;
   readonly ring: BackRing;
+  private readonly mappings: QueueMappings;
+  private readonly disk: Disk;
+  private readonly counters: BlkbackCounters;
+  private readonly bounds: Bounds;
   /** Stopped for good: the frontend's index was impossible. */
   halted = false;
   /** Requests taken and not answered. */
@@ -82,6 +86,8 @@ export class BackQueue implements RequestOwner {
   private parked: BackRequest | undefined = undefined;
   /** A barrier is under way: the ring waits. */
   private fenced = false;
+  /** What was asked last whether it may start never can: there are not so many pages. */
+  private hopeless = false;
   private inTurn = false;
   private idleTimer: { unsubscribe(): void } | undefined = undefined;
   /** Responses the frontend was shown; its copy of the index is not to be trusted. */
@@ -93,6 +99,10 @@ export class BackQueue implements RequestOwner {
 
   constructor(setup: QueueSetup) {
     this.setup = setup;
+    this.mappings = setup.mappings;
+    this.disk = setup.disk;
+    this.counters = setup.counters;
+    this.bounds = { sectors: 0, mask: setup.disk.sectorBytes / SECTOR - 1, readonly: setup.readonly };
     this.ring = new BackRing(setup.shared);
     // A backend that takes over goes on where the last one stopped.
     this.ring.attach(setup.shared.rspProd);
@@ -104,10 +114,12 @@ export class BackQueue implements RequestOwner {
    * @returns the cost; more than `budget` where the last request was larger than what was left. 0: there was nothing to do.
    */
   turn(budget: number): number {
-    const { events, counters, port } = this.setup;
+    const { events, port } = this.setup;
+    const { counters } = this;
     this.inTurn = true;
     this.cost = 0;
     this.time = this.setup.scheduler.now();
+    this.bounds.sectors = Math.floor(this.disk.sizeBytes / SECTOR);
     this.answerFinished();
     if (!this.halted && !this.stopped) this.consume(budget);
     this.inTurn = false;
@@ -146,7 +158,7 @@ export class BackQueue implements RequestOwner {
   }
 
   private purge(before: number): void {
-    const grants = this.setup.mappings.purge(before);
+    const grants = this.mappings.purge(before);
     if (grants === 0) return;
     const { bus, frontend, device, index } = this.setup;
     if (bus.observed('blkback:purged')) bus.emit('blkback:purged', { frontend, device, queue: index, grants });
@@ -205,7 +217,8 @@ export class BackQueue implements RequestOwner {
   }
 
   private take(): void {
-    const { message, counters } = this.setup;
+    const { counters } = this;
+    const { message } = this.setup;
     this.ring.getRequest(message);
     const request = this.acquire();
     request.idLo = message.idLo;
@@ -258,7 +271,7 @@ export class BackQueue implements RequestOwner {
   private indirect(request: BackRequest, message: BlockRequest): void {
     const operation = message.indirectOp;
     request.operation = operation;
-    this.setup.counters.indirect++;
+    this.counters.indirect++;
     if (operation !== BLKIF_OP.READ && operation !== BLKIF_OP.WRITE) {
       this.refuse(request, BLKIF_RSP.ERROR, 'bad inner operation');
       return;
@@ -279,27 +292,27 @@ export class BackQueue implements RequestOwner {
   /** Maps the page of segments for as long as it takes to copy them. */
   private mapIndirect(request: BackRequest): void {
     request.grefs[0] = request.indirectGref;
-    const result = this.setup.mappings.map(request, request.grefs, 1, true, this.time, this.resumeIndirect);
+    const result = this.mappings.map(request, request.grefs, 1, true, this.time, this.resumeIndirect);
     if (result !== RETRYING) this.indirectMapped(request, result);
   }
 
   private indirectMapped(request: BackRequest, result: number): void {
-    const { mappings, memory, page } = this.setup;
+    const { mappings } = this;
+    const { memory, page } = this.setup;
     if (result === REFUSED) {
       this.refuse(request, BLKIF_RSP.ERROR, 'the page of segments cannot be mapped');
       return;
     }
     memory.locate(request.vfns[0]!, false, page);
     readIndirectSegments(page, request.segments, request);
-    mappings.releasePersistent(request, 1);
+    mappings.releasePersistent(request);
     mappings.unmapNow(request);
     request.indirectParsed = true;
     this.check(request);
   }
 
   private check(request: BackRequest): void {
-    const { disk } = this.setup;
-    const fault = transferFault(request, disk, this.setup.readonly);
+    const fault = transferFault(request, this.bounds);
     if (fault !== '') {
       this.refuse(request, BLKIF_RSP.ERROR, fault);
       return;
@@ -308,14 +321,14 @@ export class BackQueue implements RequestOwner {
   }
 
   private discard(request: BackRequest, message: BlockRequest): void {
-    const { disk } = this.setup;
+    const { disk } = this;
     request.segments = 0;
     request.sectors = message.nrSectors;
     if (!this.setup.discard || !disk.discards) {
       this.refuse(request, BLKIF_RSP.EOPNOTSUPP, 'discard is not offered');
       return;
     }
-    const fault = discardFault(request, disk, this.setup.readonly);
+    const fault = discardFault(request, this.bounds);
     if (fault !== '') {
       this.refuse(request, BLKIF_RSP.ERROR, fault);
       return;
@@ -332,23 +345,22 @@ export class BackQueue implements RequestOwner {
 
   /** Begins a checked request, or parks it: a barrier waits until it is alone, every request until there are pages for it. */
   private start(request: BackRequest): void {
-    if (!this.mayStart(request)) {
-      this.parked = request;
-      return;
-    }
-    this.begin(request);
+    if (this.mayStart(request)) this.begin(request);
+    else this.parked = request;
   }
 
   private mayStart(request: BackRequest): boolean {
     if (request.operation === BLKIF_OP.WRITE_BARRIER && this.inFlight > 1) return false;
-    if (request.segments === 0) return true;
-    if (this.setup.mappings.pool.has(request.segments)) return true;
-    // With nothing else under way no page will come back: the request is begun and refused.
-    return this.inFlight === 1;
+    if (this.mappings.pool.has(request.segments)) return true;
+    // With nothing else under way no page will come back: the request is refused.
+    if (this.inFlight > 1) return false;
+    this.hopeless = true;
+    return true;
   }
 
   private begin(request: BackRequest): void {
-    if (request.segments > 0 && !this.setup.mappings.pool.has(request.segments)) {
+    if (this.hopeless) {
+      this.hopeless = false;
       this.refuse(request, BLKIF_RSP.ERROR, 'no addresses to map at');
       return;
     }
@@ -363,7 +375,7 @@ export class BackQueue implements RequestOwner {
     }
     this.cost += request.segments;
     const readonly = request.operation !== BLKIF_OP.READ;
-    const result = this.setup.mappings.map(request, request.grefs, request.segments, readonly, this.time, this.resumeData);
+    const result = this.mappings.map(request, request.grefs, request.segments, readonly, this.time, this.resumeData);
     if (result !== RETRYING) this.dataMapped(request, result);
   }
 
@@ -389,7 +401,8 @@ export class BackQueue implements RequestOwner {
 
   /** Counts a good request and tells of it. */
   private accepted(request: BackRequest): void {
-    const { counters, bus, frontend, device, index } = this.setup;
+    const { bus, frontend, device, index } = this.setup;
+    const { counters } = this;
     const { operation, segments, sectors, sector } = request;
     const bytes = sectors * SECTOR;
     counters.segments += segments;
@@ -413,7 +426,8 @@ export class BackQueue implements RequestOwner {
 
   /** Carries the request out, stage by stage, until it is done or a disk answers later. */
   private advance(request: BackRequest): void {
-    const { disk, io, counters } = this.setup;
+    const { disk, counters } = this;
+    const { io } = this.setup;
     while (request.error === 0) {
       const stage = request.stage;
       if (stage === STAGE.DONE) break;
@@ -470,14 +484,14 @@ export class BackQueue implements RequestOwner {
 
   /** Gives up the request's pages; the answer follows when they are unmapped, never before. */
   private release(request: BackRequest): void {
-    const { mappings } = this.setup;
-    if (request.segments > 0) mappings.releasePersistent(request, request.segments);
+    const { mappings } = this;
+    if (request.held > 0) mappings.releasePersistent(request);
     if (request.mapped.count === 0) this.answer(request);
     else mappings.unmap(request);
   }
 
   unmapDone(request: BackRequest, result: number): void {
-    this.setup.mappings.reclaim(request.mapped, result);
+    this.mappings.reclaim(request.mapped, result);
     this.answer(request);
   }
 
@@ -509,8 +523,9 @@ export class BackQueue implements RequestOwner {
   }
 
   private respond(request: BackRequest): void {
-    const { counters, bus, frontend, device, index } = this.setup;
-    const { idLo, idHi, operation, status, reason } = request;
+    const { bus } = this.setup;
+    const { counters } = this;
+    const { idLo, idHi, operation, status } = request;
     this.ring.putResponse(idLo, idHi, operation, status);
     if (status === BLKIF_RSP.ERROR) counters.errors++;
     else if (status === BLKIF_RSP.EOPNOTSUPP) counters.unsupported++;
@@ -519,6 +534,8 @@ export class BackQueue implements RequestOwner {
     request.next = this.free;
     this.free = request;
     if (bus.observed('blkback:completed')) {
+      const { frontend, device, index } = this.setup;
+      const { reason } = request;
       bus.emit('blkback:completed', { frontend, device, queue: index, idLo, idHi, operation, status, reason });
     }
   }
@@ -533,6 +550,7 @@ export class BackQueue implements RequestOwner {
     request.waiting = 0;
     request.segments = 0;
     request.sectors = 0;
+    request.held = 0;
     request.indirectParsed = true;
     this.inFlight++;
     return request;

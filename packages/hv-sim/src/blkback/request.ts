@@ -57,6 +57,8 @@ export class BackRequest implements DiskWaiter {
   /** Entry among the persistent grants, or -1. */
   persistent: Int32Array = new Int32Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
   capacity: number = BLKIF_MAX_SEGMENTS_PER_REQUEST;
+  /** How many elements of `persistent` count. */
+  held = 0;
   /** What this request mapped for itself. */
   readonly mapped: UnmapBatch & { readonly ops: UnmapOp[] };
   /** Next of a list: free, finished or parked. */

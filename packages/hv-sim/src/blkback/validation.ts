@@ -1,6 +1,4 @@
 import { BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, type BlockRequest } from '@paravirt/xen-abi';
-import type { Disk } from '../disks/disk.ts';
-import { SECTOR } from './disk-io.ts';
 import type { BackRequest } from './request.ts';
 
 /** Highest sector of a page: a page has eight of 512 bytes. */
@@ -18,35 +16,44 @@ export function segmentCountFault(message: BlockRequest, operation: number, indi
   return count > max ? 'too many segments' : '';
 }
 
+/** What a disk lets through: read once a turn. */
+export interface Bounds {
+  /** Sectors of 512 bytes there are. */
+  sectors: number;
+  /** Sectors of 512 bytes in a logical sector, less one: 0 or 7. */
+  mask: number;
+  readonly: boolean;
+}
+
 /**
  * Checks the request's own segments and its place on the disk, and counts its sectors.
  * @returns '' or what is wrong.
  */
-export function transferFault(request: BackRequest, disk: Disk, readonly: boolean): string {
-  const { firstSect, lastSect, segments } = request;
-  const mask = disk.sectorBytes / SECTOR - 1;
+export function transferFault(request: BackRequest, bounds: Bounds): string {
+  const { firstSect, lastSect, segments, sector } = request;
   let sectors = 0;
-  let misaligned = 0;
+  let lengths = 0;
   for (let i = 0; i < segments; i++) {
     const last = lastSect[i]!;
     const first = firstSect[i]!;
     if (last > LAST_SECT || last < first) return 'bad segment';
-    sectors += last - first + 1;
-    misaligned |= last - first + 1;
+    const length = last - first + 1;
+    sectors += length;
+    lengths |= length;
   }
   request.sectors = sectors;
-  if (request.operation !== BLKIF_OP.READ && readonly) return 'read-only disk';
+  if (bounds.readonly && request.operation !== BLKIF_OP.READ) return 'read-only disk';
   if (sectors === 0) return '';
-  if (request.sector + sectors > disk.sizeBytes / SECTOR) return 'beyond the end';
-  if (((request.sector % (mask + 1)) | (misaligned & mask)) !== 0) return 'misaligned';
-  return '';
+  if (sector + sectors > bounds.sectors) return 'beyond the end';
+  const { mask } = bounds;
+  return mask !== 0 && ((lengths & mask) !== 0 || sector % (mask + 1) !== 0) ? 'misaligned' : '';
 }
 
 /** Checks a discard's place on the disk. A discard of nothing is good. @returns '' or what is wrong. */
-export function discardFault(request: BackRequest, disk: Disk, readonly: boolean): string {
-  if (readonly) return 'read-only disk';
+export function discardFault(request: BackRequest, bounds: Bounds): string {
+  if (bounds.readonly) return 'read-only disk';
   if (request.sectors === 0) return '';
-  if (request.sector + request.sectors > disk.sizeBytes / SECTOR) return 'beyond the end';
-  const granule = disk.sectorBytes / SECTOR;
+  if (request.sector + request.sectors > bounds.sectors) return 'beyond the end';
+  const granule = bounds.mask + 1;
   return request.sector % granule !== 0 || request.sectors % granule !== 0 ? 'misaligned' : '';
 }
