@@ -6,6 +6,7 @@ export {
   blkfrontSuite,
   type Combination,
   combinations,
+  coveringCombinations,
   describeCombination,
   optionsFor,
   type SuiteRig,
