@@ -134,6 +134,19 @@ export class ObjectConnection implements StoreConnection {
     return this.#core.domains.get(domid)?.introduced === true;
   }
 
+  introduceDomain(domid: DomId): void {
+    if (!this.session.privileged) this.#throw('introduce', `domain ${domid}`, 'EACCES');
+    this.#core.introduce(domid);
+  }
+
+  releaseDomain(domid: DomId): void {
+    const subject = `domain ${domid}`;
+    if (!this.session.privileged) this.#throw('release', subject, 'EACCES');
+    if (domid === this.#core.privileged) this.#throw('release', subject, 'EINVAL');
+    if (this.#core.domains.get(domid)?.introduced !== true) this.#throw('release', subject, 'ENOENT');
+    this.#core.release(domid);
+  }
+
   close(): void {
     this.session.close();
   }

@@ -38,6 +38,7 @@ export class RingConnection implements StoreRingConnection {
   readonly #requests: StoreRing;
   readonly #responses: StoreRing;
   readonly #notify: () => void;
+  readonly #onClose: () => void;
   /** The request that is being read. */
   readonly #in = new Uint8Array(XS_HEADER_BYTES + XENSTORE.PAYLOAD_MAX);
   #inBytes = 0;
@@ -48,15 +49,17 @@ export class RingConnection implements StoreRingConnection {
   #events = 0;
   #session: Session;
   #pumping = false;
+  #resetting = false;
   #moved = false;
   #ignored = 0;
 
-  constructor(core: StoreCore, domid: DomId, page: MemoryPage, acts: DomainActs, notify: () => void) {
+  constructor(core: StoreCore, domid: DomId, page: MemoryPage, acts: DomainActs, notify: () => void, onClose: () => void) {
     this.domid = domid;
     this.#core = core;
     this.#acts = acts;
     this.#page = page;
     this.#notify = notify;
+    this.#onClose = onClose;
     this.#requests = new StoreRing(page, 'requests');
     this.#responses = new StoreRing(page, 'responses');
     this.#session = this.#newSession();
@@ -77,7 +80,9 @@ export class RingConnection implements StoreRingConnection {
   reset(): void {
     this.#forget();
     this.#ignored = 0;
+    this.#resetting = true;
     this.#session.close();
+    this.#resetting = false;
     this.#session = this.#newSession();
     const { views, offset } = this.#page;
     for (let i = 0; i < 4; i += 1) views.u32[(offset >>> 2) + INDEX_WORD + i] = 0;
@@ -94,7 +99,11 @@ export class RingConnection implements StoreRingConnection {
       this.domid,
       (watch, path) => this.#tell(watch, path),
       () => this.#events,
-      () => this.#forget(),
+      () => {
+        this.#forget();
+        // Closing to start anew is no end.
+        if (!this.#resetting) this.#onClose();
+      },
     );
   }
 

@@ -6,6 +6,10 @@ import { homePath, isNodePath, isWatchPath, parentPath } from './paths.ts';
 import { type Space, TransactionSpace } from './spaces.ts';
 import type { Watch } from './watches.ts';
 
+const SLASH = 47;
+const AT = 64;
+const ABSOLUTES_MAX = 256;
+
 /** How a session hears of its watches: an object's queue, or a ring. */
 export type Tell = (watch: Watch, path: string) => void;
 
@@ -26,6 +30,8 @@ export class Session {
   errno: StoreErrno = 'EINVAL';
   closed = false;
   #lastTransaction = 0;
+  /** Relative paths made absolute: joining and hashing a string costs several times the lookup that it is for. */
+  readonly #absolutes = new Map<string, string>();
   readonly #onClose: () => void;
 
   constructor(core: StoreCore, domid: number, tell: Tell, waiting: () => number, onClose: () => void) {
@@ -54,7 +60,15 @@ export class Session {
   }
 
   absolute(path: string): string {
-    return path.startsWith('/') || path.startsWith('@') ? path : `${this.home}/${path}`;
+    const first = path.charCodeAt(0);
+    if (first === SLASH || first === AT) return path;
+    let absolute = this.#absolutes.get(path);
+    if (absolute === undefined) {
+      absolute = `${this.home}/${path}`;
+      if (this.#absolutes.size === ABSOLUTES_MAX) this.#absolutes.clear();
+      this.#absolutes.set(path, absolute);
+    }
+    return absolute;
   }
 
   /** The node at `path` if the domain has `mask` on it. */

@@ -47,7 +47,9 @@ class Store implements XenStore {
   }
 
   openRing(domid: DomId, page: MemoryPage, notify: () => void): StoreRingConnection {
-    const ring = new RingConnection(this.core, domid, page, this.#acts, notify);
+    const ring = new RingConnection(this.core, domid, page, this.#acts, notify, () => {
+      if (this.#rings.get(domid) === ring) this.#rings.delete(domid);
+    });
     this.#rings.set(domid, ring);
     return ring;
   }
@@ -57,7 +59,6 @@ class Store implements XenStore {
   }
 
   release(domid: DomId): void {
-    this.#rings.delete(domid);
     this.core.release(domid);
   }
 

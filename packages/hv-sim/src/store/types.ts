@@ -66,6 +66,10 @@ export interface StoreConnection {
   getDomainPath(domid: DomId): string;
   /** Whether `domid` was introduced. @throws {StoreError} EACCES: not privileged. */
   isDomainIntroduced(domid: DomId): boolean;
+  /** {@link XenStore.introduce}, as the toolstack asks for it. @throws {StoreError} EACCES: not privileged. */
+  introduceDomain(domid: DomId): void;
+  /** {@link XenStore.release}, as the toolstack asks for it. @throws {StoreError} EACCES: not privileged. ENOENT: not introduced. EINVAL: the privileged domain itself. */
+  releaseDomain(domid: DomId): void;
   /** Ends the connection with its watches and transactions. Called once or more. */
   close(): void;
 }

@@ -16,9 +16,14 @@ export interface Watch {
   gone: boolean;
 }
 
+/** How many paths' ancestors are kept. */
+const ABOVE_MAX = 1024;
+const ABOVE_DEPTH_MAX = 16;
+
 /** All watches by path, so that a change asks only the paths at and above it. */
 export class WatchIndex {
   readonly #byPath = new Map<string, Watch[]>();
+  readonly #above = new Map<string, readonly string[]>();
   #order = 0;
 
   add(session: Session, path: string, prefix: number, token: string): Watch {
@@ -40,23 +45,38 @@ export class WatchIndex {
   /** Tells `visit` of every watch that a change at `path` concerns: connections in order of opening, watches in order of registration. */
   match(path: string, exact: boolean, visit: (watch: Watch) => void): void {
     if (this.#byPath.size === 0) return;
+    const paths = exact ? [path] : this.#upward(path);
     let found: Watch[] | undefined;
-    let owned = false;
-    for (let at = path; ; at = parentPath(at)) {
-      const here = this.#byPath.get(at);
-      if (here !== undefined) {
-        if (found === undefined) found = here;
-        else {
-          found = found.concat(here);
-          owned = true;
-        }
-      }
-      if (exact || at === '/' || at.startsWith('@')) break;
+    let all: Watch[] | undefined;
+    for (let i = 0; i < paths.length; i += 1) {
+      const here = this.#byPath.get(paths[i]!);
+      if (here === undefined) continue;
+      if (found === undefined) found = here;
+      else all = (all ?? found).concat(here);
     }
     if (found === undefined) return;
-    const all = owned ? found : found.slice();
+    // A copy: telling may end watches.
+    all ??= found.slice();
     if (all.length > 1) all.sort((a, b) => a.session.order - b.session.order || a.order - b.order);
     for (const watch of all) visit(watch);
+  }
+
+  /** A path and those above it. Kept for paths that change often: cutting and hashing them costs more than looking them up. */
+  #upward(path: string): readonly string[] {
+    let paths = this.#above.get(path);
+    if (paths === undefined) {
+      const made = [path];
+      for (let at = path; at !== '/' && !at.startsWith('@'); ) {
+        at = parentPath(at);
+        made.push(at);
+      }
+      paths = made;
+      // A guest may nest as deep as a path is long; what real drivers use is shallow.
+      if (made.length > ABOVE_DEPTH_MAX) return paths;
+      if (this.#above.size === ABOVE_MAX) this.#above.clear();
+      this.#above.set(path, paths);
+    }
+    return paths;
   }
 }
 

@@ -392,6 +392,22 @@ describe('the ring', () => {
     expect(store.usage(DOM1)).toEqual({ nodes: 0, watches: 0, transactions: 0, connections: 0, events: 0 });
   });
 
+  it('starts anew when its domain is introduced again', () => {
+    const { open } = fixture();
+    const one = open(DOM1);
+    const tools = open(DOM0);
+    one.ask(WATCH, 'data\0t\0');
+    one.guest.take();
+    one.guest.put(READ, 'data\0');
+    one.guest.push(7);
+    one.ring.rung();
+    expect(tools.ask(INTRODUCE, '1\x00123\x005\0')).toBe('INTRODUCE OK|');
+    expect([...page(one.guest).subarray(0, 4)]).toEqual([0, 0, 0, 0]);
+    one.guest.unsent.length = 0;
+    expect(one.ask(WRITE, 'data\0x')).toBe('WRITE OK|');
+    expect(one.guest.take()).toEqual([]);
+  });
+
   it('survives any bytes at all', () => {
     const { open } = fixture();
     let state = 12345;

@@ -584,6 +584,23 @@ describe('the end of a domain', () => {
   });
 });
 
+describe('a toolstack', () => {
+  it('introduces and releases domains through its connection; a guest may not', () => {
+    const { tools, guest, store } = fixture();
+    const one = guest(DOM1);
+    expect(tools.getDomainPath(DOM2)).toBe('/local/domain/2');
+    tools.introduceDomain(DOM2);
+    expect([tools.isDomainIntroduced(DOM2), store.isIntroduced(DOM2)]).toEqual([true, true]);
+    tools.releaseDomain(DOM2);
+    expect(tools.isDomainIntroduced(DOM2)).toBe(false);
+    expect(() => tools.releaseDomain(DOM2)).toThrow(refusal('ENOENT'));
+    expect(() => tools.releaseDomain(DOM0)).toThrow(refusal('EINVAL'));
+    for (const act of [() => one.introduceDomain(DOM2), () => one.releaseDomain(DOM2), () => one.isDomainIntroduced(DOM2)]) {
+      expect(act).toThrow(refusal('EACCES'));
+    }
+  });
+});
+
 describe('facts', () => {
   it('tell of every request that was accepted, in order', () => {
     const { tools, bus } = fixture();
