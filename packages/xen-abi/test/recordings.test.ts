@@ -12,6 +12,10 @@ const read = (name: string): string[] =>
     .toString('utf8')
     .split('\n');
 
+const RING = '{"format":"hv-trace/1","subsystem":"ring","config":{"abi":"x86_32","pages":1,"fill":0}}';
+const REQUEST =
+  '{"kind":"rw","operation":0,"nr_segments":1,"handle":1,"id":"0x0000000000000007","sector_number":"0x0000000000000000","seg":[]}';
+
 describe('recordings of the ring and of structure encodings', () => {
   const names = readdirSync(folder).filter((name) => name.endsWith('.jsonl.gz'));
 
@@ -45,6 +49,16 @@ describe('recordings of the ring and of structure encodings', () => {
     ['another subsystem', ['{"format":"hv-trace/1","subsystem":"gnttab"}'], /subsystem, line 1 is "gnttab"; allowed: "ring" or "abi"/],
     ['a ring without a configuration', ['{"format":"hv-trace/1","subsystem":"ring"}'], /config is missing/],
     ['seventeen pages', ['{"format":"hv-trace/1","subsystem":"ring","config":{"abi":"x86_64","pages":17,"fill":0}}'], /pages is 17/],
+    [
+      'a request whose segments are none',
+      [RING, `{"op":"front.putRequest","req":${REQUEST.replace('[]', '[7]')}}`],
+      /line 2: segment 0 is 7; allowed: a list/,
+    ],
+    [
+      'an id of fifteen digits',
+      [RING, `{"op":"front.putRequest","req":${REQUEST.replace('0x0', '0x')}}`],
+      /line 2: id is 0x000000000000007;/,
+    ],
     ['an unknown operation', ['{"format":"hv-trace/1","subsystem":"abi"}', '{"op":"decode"}'], /line 2: op is "decode"/],
     [
       'an unknown structure',

@@ -34,16 +34,19 @@ interface Ends {
   readonly backend: number;
 }
 
+/** The pair of domains that the trace names most often: other guests' devices may be mentioned too. */
 function endsOf(messages: readonly Message[]): Ends {
+  const pairs = new Map<string, { ends: Ends; count: number }>();
   for (const { payload } of messages) {
-    const match = /\/local\/domain\/(\d+)\/backend\/(?:vbd|qdisk)\/(\d+)(?:\/| |$)/.exec(payload);
-    if (match) return { backend: Number(match[1]), frontend: Number(match[2]) };
+    const whole = /\/local\/domain\/(\d+)\/backend\/(?:vbd|qdisk)\/(\d+)(?:\/| |$)/.exec(payload);
+    const part = whole ? null : (/\/local\/domain\/(\d+)\/device\/vbd/.exec(payload) ?? /^backend\/(?:vbd|qdisk)\/(\d+)/.exec(payload));
+    if (!whole && !part) continue;
+    const ends = whole ? { backend: Number(whole[1]), frontend: Number(whole[2]) } : { backend: 0, frontend: Number(part![1]) };
+    const key = `${ends.backend} ${ends.frontend}`;
+    pairs.set(key, { ends, count: (pairs.get(key)?.count ?? 0) + (whole ? 2 : 1) });
   }
-  for (const { payload } of messages) {
-    const match = /\/local\/domain\/(\d+)\/device\/vbd/.exec(payload) ?? /^backend\/(?:vbd|qdisk)\/(\d+)/.exec(payload);
-    if (match) return { backend: 0, frontend: Number(match[1]) };
-  }
-  return { backend: 0, frontend: null };
+  const likeliest = [...pairs.values()].sort((a, b) => b.count - a.count)[0];
+  return likeliest?.ends ?? { frontend: null, backend: 0 };
 }
 
 /** A path is relative to the home of the domain that speaks: only the frontend has a `device` folder, only the backend a `backend`. */

@@ -67,6 +67,13 @@ export function listIn(object: JsonObject, key: string): Json[] {
   return Array.isArray(value) ? value : refuse(key, value, 'a list');
 }
 
+/** A list of at most `most` unsigned 32-bit numbers. */
+export function numbersIn(list: Json, what: string, most: number): number[] {
+  const allowed = `a list of at most ${most} unsigned 32-bit numbers`;
+  if (!Array.isArray(list) || list.length > most) return refuse(what, list, allowed);
+  return list.map((value) => (typeof value === 'number' && value >>> 0 === value ? value : refuse(what, value, allowed)));
+}
+
 /** A text `0x` and 16 hex digits as two u32, low half first. */
 export function halvesIn(object: JsonObject, key: string): [lo: number, hi: number] {
   const text = textIn(object, key);

@@ -12,6 +12,7 @@ import {
   type JsonObject,
   listIn,
   numberIn,
+  numbersIn,
   objectIn,
   type Replayer,
   type ReplayNeeds,
@@ -34,17 +35,15 @@ function fillRequest(request: BlockRequest, from: JsonObject): void {
     request.indirectOp = numberIn(from, 'indirect_op', 0, 255);
     request.nrSegments = numberIn(from, 'nr_segments', 0, 0xffff);
     request.indirectGrefs.fill(0);
-    const grefs = listIn(from, 'indirect_grefs');
-    for (let i = 0; i < Math.min(grefs.length, BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST); i++) request.indirectGrefs[i] = Number(grefs[i]);
+    request.indirectGrefs.set(numbersIn(from['indirect_grefs'] ?? null, 'indirect_grefs', BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST));
   } else if (kind === 'rw') {
     request.nrSegments = numberIn(from, 'nr_segments', 0, 255);
     request.grefs.fill(0);
     request.firstSect.fill(0);
     request.lastSect.fill(0);
-    const segments = listIn(from, 'seg');
-    for (let i = 0; i < Math.min(segments.length, BLKIF_MAX_SEGMENTS_PER_REQUEST); i++) {
-      const [gref, first, last] = segments[i] as number[];
-      request.setSegment(i, gref ?? 0, first ?? 0, last ?? 0);
+    for (const [i, segment] of listIn(from, 'seg').slice(0, BLKIF_MAX_SEGMENTS_PER_REQUEST).entries()) {
+      const [gref = 0, first = 0, last = 0] = numbersIn(segment, `segment ${i}`, 3);
+      request.setSegment(i, gref, first, last);
     }
   } else {
     throw new XenAbiError({ code: 'bad-recording', what: 'kind', value: kind, allowed: 'rw, discard, indirect' });
