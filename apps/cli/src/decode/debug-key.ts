@@ -1,7 +1,7 @@
 import type { DumpedTableReport } from './types.ts';
 
 /** One active entry of a grant table, as Xen's `g` key prints it. */
-export interface ActiveEntry {
+interface ActiveEntry {
   readonly ref: number;
   /** The domain that maps it. */
   readonly mapper: number;

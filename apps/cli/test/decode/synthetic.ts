@@ -34,7 +34,7 @@ const FRAME_OF = (ref: number): number => 0x1_0000_0000 + ref;
  * A guest with a version 2 table of three frames, two disks, two queues each, two pages a ring, persistent grants, and on
  * the first queue a request that was overtaken: built with the codecs, as a frontend and a backend would have left it.
  */
-export class SyntheticGuest {
+class SyntheticGuest {
   readonly files: Files = new Map();
   private readonly frames: MemoryPage[] = pagesOfBytes(new Uint8Array(3 * 4096));
   private readonly status: MemoryPage = pagesOfBytes(new Uint8Array(4096))[0]!;
@@ -125,7 +125,7 @@ export class SyntheticGuest {
 }
 
 /** One queue's ring with both of its ends. */
-export class FrontQueue {
+class FrontQueue {
   readonly shared: SharedRing;
   readonly refs: readonly number[];
   private readonly guest: SyntheticGuest;
