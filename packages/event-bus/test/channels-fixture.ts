@@ -8,7 +8,7 @@ import {
   type EventDomainOptions,
   type EvtchnEvents,
 } from '@paravirt/event-bus';
-import { type DomId, domId, type Port, port } from '@paravirt/event-bus/contract';
+import { type DomId, domId, type Port } from '@paravirt/event-bus/contract';
 
 export const DOMID_SELF: DomId = domId(0x7ff0);
 
@@ -40,10 +40,3 @@ export function connect(ports: DomainPorts[]): { near: Port; far: Port } {
   ports[1]!.clearPending(far);
   return { near, far };
 }
-
-export const refused = (errno: string, argument?: string): object => ({
-  asymmetricMatch: (error: { refusal?: { errno: string; argument: string } }): boolean =>
-    error.refusal?.errno === errno && (argument === undefined || error.refusal.argument === argument),
-});
-
-export { port };

@@ -21,8 +21,6 @@ export interface DomainRecord {
 }
 
 const SPECIAL = ['@introduceDomain', '@releaseDomain'] as const;
-export type SpecialPath = (typeof SPECIAL)[number];
-
 export const DEFAULT_LIMITS: StoreLimits = {
   nodes: 1000,
   nodeBytes: 2048,

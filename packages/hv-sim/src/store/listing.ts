@@ -5,7 +5,7 @@ import type { Space } from './spaces.ts';
 const ESCAPES: { readonly [char: string]: string } = { '\t': '\\t', '\n': '\\n', '\r': '\\r', '\\': '\\\\' };
 
 /** A value as the store's tools print it: what is not printable ASCII is escaped. */
-export function escapeValue(value: string): string {
+function escapeValue(value: string): string {
   return value.replace(/[^ -[\]-~]/g, (char) => {
     const code = char.charCodeAt(0);
     return ESCAPES[char] ?? (code < 8 ? `\\${code.toString(8).padStart(3, '0')}` : `\\x${code.toString(16).padStart(2, '0')}`);

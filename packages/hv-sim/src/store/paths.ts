@@ -27,10 +27,6 @@ export function parentPath(path: string): string {
   return slash <= 0 ? '/' : path.slice(0, slash);
 }
 
-export function baseName(path: string): string {
-  return path.slice(path.lastIndexOf('/') + 1);
-}
-
 export function childPath(path: string, name: string): string {
   return path === '/' ? `/${name}` : `${path}/${name}`;
 }

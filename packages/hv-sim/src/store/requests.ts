@@ -211,7 +211,7 @@ const REQUESTS: { readonly [type: number]: { readonly handle: Handler; readonly 
 };
 
 /** One character a byte. */
-export function bytesToString(bytes: Uint8Array): string {
+function bytesToString(bytes: Uint8Array): string {
   return String.fromCharCode(...bytes);
 }
 

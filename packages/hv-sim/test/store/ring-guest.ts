@@ -80,7 +80,7 @@ export class RingGuest {
   }
 }
 
-export function freshPage(): MemoryPage {
+function freshPage(): MemoryPage {
   const memory = new ArrayBuffer(8192);
   return { views: { u8: new Uint8Array(memory), u16: new Uint16Array(memory), u32: new Uint32Array(memory) }, offset: 4096 };
 }
