@@ -116,7 +116,7 @@ export function publish(store: Store, path: string, queues: readonly QueueKeys[]
   });
 }
 
-const TRANSPORT_KEYS = /^(ring-ref\d*|event-channel|queue-\d+|ring-page-order|multi-queue-num-queues|protocol|feature-persistent)$/;
+const TRANSPORT_KEYS = /^(ring-ref\d*|event-channel|queue-\d+|ring-page-order|multi-queue-num-queues)$/;
 
 /** Takes back what `publish` wrote, so that a later connection of another shape leaves nothing stale. */
 export function unpublish(store: Store, path: string): void {

@@ -1,0 +1,174 @@
+import { describe, expect, it } from 'vitest';
+import { type BlkfrontError, ERRNO, OP } from '../src/index.ts';
+import { connected, noLeaks, pattern, settled } from './fixture.ts';
+
+describe('a device whose backend comes and goes', () => {
+  it('keeps its requests when the backend dies, and issues each once more on the next', async () => {
+    const { world, back, dev } = connected({ persistent: false });
+    const done = new Map<number, number[]>();
+    dev.device.onDone = (cookie, status) => void done.set(cookie, [...(done.get(cookie) ?? []), status]);
+    back.hold = true;
+    const data = pattern(4096, 5);
+    const gfns = Array.from({ length: 10 }, () => world.page());
+    for (const [i, gfn] of gfns.entries()) {
+      world.bytes(gfn).set(data);
+      dev.device.submit(OP.WRITE, i * 8, [gfn], 0, 8, i);
+    }
+    world.time.settle();
+    back.die();
+    world.time.settle();
+    expect(dev.state).toBe('lost');
+    expect(dev.device.busy).toBe(10);
+    expect(dev.device.submit(OP.READ, 0, [gfns[0]!], 0, 8, 99)).toBe(ERRNO.EBUSY);
+    back.hold = false;
+    back.seen.length = 0;
+    back.revive();
+    world.time.settle();
+    expect(dev.state).toBe('connected');
+    expect(back.seen.map((seen) => seen.sector)).toEqual(gfns.map((_, i) => i * 8));
+    expect([...done.entries()]).toEqual(gfns.map((_, i) => [i, [0]]));
+    expect(dev.device.figures[0]!.reissued).toBe(10);
+    for (const gfn of gfns) world.pages.free(gfn);
+    await settled(world, dev.close());
+    expect(world.leaks()).toEqual(noLeaks);
+  });
+
+  it('fails what waits when the backend does not come back in time', async () => {
+    const { world, back, dev } = connected({ reconnectTicks: 500 });
+    back.hold = true;
+    const read = dev.read(0, 4096).catch((error: BlkfrontError) => error.refusal.code);
+    world.time.settle();
+    back.die();
+    expect(await settled(world, read)).toBe('gone');
+    expect(dev.state).toBe('closed');
+    expect(world.time.now()).toBe(500);
+    expect(world.leaks()).toEqual(noLeaks);
+  });
+
+  it('follows the toolstack to another backend', async () => {
+    const { world, back, dev } = connected();
+    back.die();
+    world.time.settle();
+    const path = back.path.replace('backend/vbd', 'backend/other');
+    (back as { path: string }).path = path;
+    back.revive();
+    world.time.settle();
+    expect(dev.state).toBe('lost');
+    world.surroundings.store.write('/local/domain/6/device/vbd/51712/backend', path);
+    world.time.settle();
+    expect(dev.state).toBe('connected');
+    await settled(world, dev.read(0, 512));
+  });
+
+  it('divides a request that the next backend cannot take whole', async () => {
+    const { world, back, dev } = connected({ maxSegments: 256, persistent: false }, { indirect: 256 });
+    const data = pattern(100 * 4096, 3);
+    back.hold = true;
+    const write = dev.write(0, data);
+    world.time.settle();
+    expect(back.seen.at(-1)).toMatchObject({ operation: 6, nrSegments: 100 });
+    dev.device.suspend();
+    back.hold = false;
+    back.set('feature-max-indirect-segments', 0);
+    dev.device.resume();
+    await settled(world, write);
+    expect(dev.info).toMatchObject({ indirect: false });
+    expect(back.disk.subarray(0, data.length)).toEqual(data);
+  });
+
+  it('goes on with its rings when a suspend is cancelled', async () => {
+    const { world, back, dev } = connected();
+    back.hold = true;
+    const read = dev.read(8, 4096);
+    world.time.settle();
+    dev.device.suspend();
+    back.hold = false;
+    back.release();
+    world.time.settle();
+    expect(dev.device.busy).toBe(1);
+    dev.device.resume(true);
+    expect((await settled(world, read))[0]).toBe(8);
+    expect(dev.device.figures[0]!.reissued).toBe(0);
+  });
+
+  it('does not issue again what was answered before it was suspended', () => {
+    const { world, back, dev } = connected({ persistent: false });
+    const done: number[] = [];
+    dev.device.onDone = (cookie) => done.push(cookie);
+    back.hold = true;
+    const gfn = [world.page()];
+    for (let i = 0; i < 4; i++) dev.device.submit(OP.READ, 0, gfn, 0, 8, i);
+    world.time.settle();
+    back.answer(back.held[1]!, 0);
+    back.answer(back.held[3]!, 0);
+    // On the ring, and nobody was told yet.
+    for (const { ring } of back.queues) ring.push();
+    dev.device.suspend();
+    expect(done).toEqual([1, 3]);
+    back.hold = false;
+    dev.device.resume();
+    world.time.settle();
+    expect(done).toEqual([1, 3, 0, 2]);
+  });
+
+  it('comes back by itself when the host driver restarts under a device that stays online', async () => {
+    const { world, back, dev } = connected();
+    back.say(5);
+    world.time.settle();
+    expect(dev.state).toBe('connected');
+    await settled(world, dev.read(0, 512));
+    expect(back.errors).toEqual([]);
+  });
+
+  it('lets requests under way finish when the backend closes, and takes no new ones', async () => {
+    const { world, back, dev } = connected();
+    back.hold = true;
+    const read = dev.read(0, 4096);
+    world.time.settle();
+    back.detach();
+    world.time.settle();
+    expect(dev.state).toBe('closing');
+    await expect(dev.read(0, 512)).rejects.toMatchObject({ refusal: { code: 'gone' } });
+    back.hold = false;
+    back.release();
+    await settled(world, read);
+    world.time.settle();
+    expect(dev.state).toBe('closed');
+    expect(world.leaks()).toEqual(noLeaks);
+  });
+
+  it('refuses life-cycle calls in the wrong state by name', () => {
+    const { dev } = connected();
+    for (const call of [() => dev.device.start(), () => dev.device.resume()]) {
+      expect(call).toThrow(expect.objectContaining({ refusal: expect.objectContaining({ code: 'wrong-state', state: 'connected' }) }));
+    }
+    dev.device.stop();
+    expect(() => dev.device.suspend()).toThrow(expect.objectContaining({ refusal: expect.objectContaining({ code: 'wrong-state' }) }));
+  });
+
+  it('grows and shrinks with its disk while it is in use', () => {
+    const { world, back, dev } = connected({ persistent: false });
+    const done: number[] = [];
+    dev.device.onDone = (_cookie, status) => done.push(status);
+    const gfn = [world.page()];
+    back.hold = true;
+    dev.device.submit(OP.READ, 2040, gfn, 0, 8, 1);
+    world.time.settle();
+    back.resize(1000);
+    world.time.settle();
+    expect(dev.info?.sectors).toBe(1000);
+    expect(dev.device.submit(OP.READ, 1000, gfn, 0, 8, 2)).toBe(ERRNO.EINVAL);
+    back.hold = false;
+    back.release();
+    world.time.settle();
+    // The request from before meets the end of the disk: an error, and nothing worse.
+    expect(done).toEqual([ERRNO.EIO]);
+    back.resize(4096);
+    world.time.settle();
+    expect(dev.info?.sectors).toBe(4096);
+    back.set('sectors', 'nothing');
+    back.say(4);
+    world.time.settle();
+    expect(dev.state).toBe('broken');
+  });
+});
