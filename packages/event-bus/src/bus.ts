@@ -1,4 +1,4 @@
-import { config, type Observable, Subject } from 'rxjs';
+import { config, type Observable, Subject, type Subscriber } from 'rxjs';
 import { InvariantError, invariant } from './contract.ts';
 import { GuardedObservable } from './observable.ts';
 import type { Bus, BusFault, BusOptions } from './types.ts';
@@ -14,7 +14,13 @@ const FAULTS_KEPT = 64;
 interface Topic {
   readonly type: string;
   readonly facts: Observable<unknown>;
-  relays: readonly Subject<unknown>[];
+  relays: readonly Relay[];
+}
+
+/** A listener: its subscriber itself, or a subject before it where its errors must be caught on their way. */
+interface Relay {
+  readonly to: Subscriber<unknown> | Subject<unknown>;
+  readonly direct: boolean;
 }
 
 class FactBus {
@@ -105,7 +111,7 @@ class FactBus {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const topic of this.#topics.values()) for (const relay of topic.relays) relay.complete();
+    for (const topic of this.#topics.values()) for (const { to } of topic.relays) to.complete();
     this.#faults.complete();
     this.#queue.length = 0;
     this.#head = 0;
@@ -123,19 +129,19 @@ class FactBus {
   #newTopic(type: string): Topic {
     const facts = new GuardedObservable<unknown>(
       (error) => this.#report(type, error),
-      (subscriber) => {
-        const relay = new Subject<unknown>();
-        relay.subscribe(subscriber);
+      (subscriber, direct) => {
         if (this.#closed) {
-          relay.complete();
+          subscriber.complete();
           return undefined;
         }
+        const relay: Relay = { to: direct ? subscriber : new Subject<unknown>(), direct };
+        if (relay.to instanceof Subject) relay.to.subscribe(subscriber);
         topic.relays = [...topic.relays, relay];
         this.#listening += 1;
         return () => {
           topic.relays = topic.relays.filter((other) => other !== relay);
           this.#listening -= 1;
-          relay.unsubscribe();
+          relay.to.unsubscribe();
         };
       },
     );
@@ -144,24 +150,34 @@ class FactBus {
   }
 
   #deliver(topic: Topic, data: unknown): void {
-    // A listener behind `merge` and its like is out of the guarded observable's reach. In this mode RxJS hands its error to
-    // us synchronously; otherwise it would go to a host timer. The mode is restored before anyone else runs.
-    const mode = config.useDeprecatedSynchronousErrorHandling;
-    config.useDeprecatedSynchronousErrorHandling = true;
     this.#delivering = topic;
     this.#data = data;
     const { relays } = topic;
     for (let i = 0; i < relays.length; i += 1) {
-      try {
-        // A relay whose listener left meanwhile is closed, and says nothing.
-        if (!relays[i]!.closed) relays[i]!.next(data);
-      } catch (error) {
-        this.#report(topic.type, error);
-      }
+      const { to, direct } = relays[i]!;
+      // One whose listener left meanwhile is closed, and says nothing.
+      if (to.closed) continue;
+      if (direct) to.next(data);
+      else this.#relay(topic, to, data);
     }
-    config.useDeprecatedSynchronousErrorHandling = mode;
     this.#delivering = undefined;
     this.#data = undefined;
+  }
+
+  /**
+   * To a listener behind operators, `merge` and their like, where its observer may be out of the guarded observable's reach. In
+   * this mode RxJS hands an error to us synchronously; otherwise it would go to a host timer. The mode is restored at once.
+   */
+  #relay(topic: Topic, to: Relay['to'], data: unknown): void {
+    const mode = config.useDeprecatedSynchronousErrorHandling;
+    config.useDeprecatedSynchronousErrorHandling = true;
+    try {
+      to.next(data);
+    } catch (error) {
+      this.#report(topic.type, error);
+    } finally {
+      config.useDeprecatedSynchronousErrorHandling = mode;
+    }
   }
 
   #report(type: string, error: unknown): void {

@@ -10,9 +10,18 @@ export type ErrorSink = (error: unknown) => void;
  */
 export class GuardedObservable<T> extends Observable<T> {
   readonly #sink: ErrorSink;
+  #direct = false;
 
-  constructor(sink: ErrorSink, connect?: (subscriber: Subscriber<T>) => (() => void) | undefined) {
-    super(connect);
+  /** @param connect `direct`: nothing that the subscriber does can throw, since its observer is wrapped here and stands next. */
+  constructor(sink: ErrorSink, connect?: (subscriber: Subscriber<T>, direct: boolean) => (() => void) | undefined) {
+    super(
+      connect &&
+        ((subscriber) => {
+          const direct = this.#direct;
+          this.#direct = false;
+          return connect(subscriber, direct);
+        }),
+    );
     this.#sink = sink;
   }
 
@@ -29,12 +38,16 @@ export class GuardedObservable<T> extends Observable<T> {
     complete?: (() => void) | null,
   ): Subscription {
     // Operators subscribe with a Subscriber of their own, which leads to an observer that was wrapped below.
-    if (observerOrNext instanceof Subscriber) return super.subscribe(observerOrNext);
+    if (observerOrNext instanceof Subscriber) {
+      this.#direct = false;
+      return super.subscribe(observerOrNext);
+    }
     const own: Partial<Observer<T>> =
       typeof observerOrNext === 'object' && observerOrNext !== null
         ? observerOrNext
         : ({ next: observerOrNext ?? undefined, error: error ?? undefined, complete: complete ?? undefined } as Partial<Observer<T>>);
     const sink = this.#sink;
+    this.#direct = true;
     return super.subscribe({
       next(value) {
         try {
