@@ -47,6 +47,17 @@ export { type MemoryDisk, type MemoryDiskOptions, memoryDisk } from './disks/mem
 export { type NullDiskOptions, nullDisk } from './disks/null-disk.ts';
 export { HvError, type HvRefusal, type UnmapCause, type Unmapped } from './errors.ts';
 export type { HvEvents } from './events.ts';
+export {
+  checkDeterminism,
+  explore,
+  type FailedRun,
+  formatSchedule,
+  parseSchedule,
+  type RunRecord,
+  replay,
+  type Scenario,
+  type ScenarioRun,
+} from './explore.ts';
 export { type FaultCount, type FaultKind, FaultPlan, type FaultRequest } from './faults/plan.ts';
 export type { DeviceUnmapOp, DomainGrantHypercalls, ReplaceOp, SwapOp } from './grants/hypercalls.ts';
 export type { GrantPolicy } from './grants/party.ts';

@@ -96,6 +96,7 @@ class SimulatedMachine implements Machine {
       toolstack: new Toolstack(store.connect(0 as DomId)),
       services: new Services({
         channels,
+        waiting: () => this.#service.waiting > 0,
         openStoreRing: (core, notify) => openStoreRing(store, core, notify),
         console: (core, text) => {
           if (this.bus.observed('hv:console')) this.bus.emit('hv:console', { domid: core.id as DomId, text });
@@ -165,6 +166,7 @@ class SimulatedMachine implements Machine {
     if (options.abi !== undefined) checkAbi(options.abi);
     const id = this.#pickId(options.id);
     const core = buildDomain(this.#world, options, id);
+    if (options.id === undefined) this.#nextId = id + 1;
     armDomain(this.#world, core);
     const face = new DomainFace(core, this.#faceMachine);
     core.face = face;
@@ -181,9 +183,8 @@ class SimulatedMachine implements Machine {
       if (parties[wanted] !== undefined) throw new HvError({ code: 'domid-taken', domid: wanted });
       return wanted;
     }
-    for (let tries = 0; tries < DOMIDS_MAX; tries++) {
-      const id = this.#nextId;
-      this.#nextId = id + 1 >= DOMIDS_MAX ? 1 : id + 1;
+    for (let tries = 0; tries < DOMIDS_MAX - 1; tries++) {
+      const id = ((this.#nextId - 1 + tries) % (DOMIDS_MAX - 1)) + 1;
       if (parties[id] === undefined) return id;
     }
     throw new HvError({ code: 'out-of-memory', wanted: 1, free: 0 });

@@ -1,7 +1,6 @@
 import { createEventWords, type DomainPorts, type EventChannels } from '@paravirt/event-bus';
 import type { DomId, Port } from '@paravirt/event-bus/contract';
 import type { DomainCore } from './domain.ts';
-import type { Agent } from './time/run-queue.ts';
 
 /** The domid under which the machine's own end of the store's and the console's event channels stands. */
 export const SERVICE_DOMID = 0x7fe0;
@@ -33,6 +32,8 @@ export interface ServiceParts {
   /** Opens the store's end of a domain's ring; `notify` rings the guest. */
   openStoreRing(core: DomainCore, notify: () => void): RingServer;
   console(core: DomainCore, text: string): void;
+  /** Whether the services have something to do already. */
+  waiting(): boolean;
 }
 
 /** The store's and the console's daemons: the other end of the two rings that a domain finds at boot. */
@@ -40,10 +41,11 @@ export class Services {
   readonly #parts: ServiceParts;
   readonly #ports: DomainPorts;
   readonly #bound: Map<number, Bound[]> = new Map();
+  readonly #words: ReturnType<typeof createEventWords> = createEventWords();
 
   constructor(parts: ServiceParts) {
     this.#parts = parts;
-    this.#ports = parts.channels.addDomain({ domid: SERVICE_DOMID as DomId, ...createEventWords() });
+    this.#ports = parts.channels.addDomain({ domid: SERVICE_DOMID as DomId, ...this.#words });
   }
 
   /** Makes the domain's two ports and stands at their other ends. */
@@ -54,18 +56,22 @@ export class Services {
     const consolePort = core.ports.allocUnbound(service);
     core.storePort = storePort;
     core.consolePort = consolePort;
+    // A new binding is pending at once, although the guest has not asked for anything yet: that ring is taken back unheard.
+    const quiet = !this.#parts.waiting();
+    this.#ports.disableUpcalls();
     const store = this.#ports.bindInterdomain(id as DomId, storePort);
     const ring = this.#parts.openStoreRing(core, () => this.#ports.send(store));
     this.#ports.onUpcall(store, () => ring.rung());
     const consoleEnd = this.#ports.bindInterdomain(id as DomId, consolePort);
     this.#ports.onUpcall(consoleEnd, () => this.#drainConsole(core, consoleEnd));
-    // A new binding is pending at once; the guest has not asked for anything yet.
+    this.#ports.clearPending(store);
+    this.#ports.clearPending(consoleEnd);
+    if (quiet) this.#words.views.u8[this.#words.offset + this.#words.layout.upcallPending] = 0;
+    this.#ports.enableUpcalls();
     this.#bound.set(id, [
       { port: store, served: ring },
       { port: consoleEnd, served: { close() {} } },
     ]);
-    core.ports.clearPending(storePort);
-    core.ports.clearPending(consolePort);
   }
 
   /** The domain died. */
@@ -75,11 +81,6 @@ export class Services {
       this.#ports.close(port);
     }
     this.#bound.delete(domid);
-  }
-
-  /** Whether `agent` is the services' own. */
-  owns(agent: Agent): boolean {
-    return agent.domid === SERVICE_DOMID;
   }
 
   /** Puts text into a domain's console, as much as fits. @returns the bytes taken. */

@@ -70,7 +70,8 @@ export class GuestMemory {
     this.specialGfn = ramPages;
     this.grantGfn = ramPages + 4;
     this.statusGfn = this.grantGfn + grantFramesMax;
-    this.#hostPages = this.statusGfn + statusFramesMax;
+    // In a buffer of its own a frame's number is its place in the buffer; the heap's frames stand there and have no guest frame.
+    this.#hostPages = Math.max(this.statusGfn + statusFramesMax, bank?.frames ?? 0);
     this.#backing = new Int32Array(this.#hostPages).fill(-1);
     this.slots = createMemslots({
       userMemSlots: USER_SLOTS,
