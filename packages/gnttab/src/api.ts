@@ -226,7 +226,7 @@ export interface GrantTable {
 
   /**
    * Stops every timer and forgets what waits. Batches that wait are not unmapped and are told -108 (ESHUTDOWN); elements that
-   * wait for another try have GNTST_general_error; deferred entries stay as they are. Afterwards nothing is handed out, granted,
+   * wait for another try have GNTST_general_error; deferred references leak, their entries as they are. Afterwards nothing is handed out, granted,
    * mapped or copied any more (`closed`); giving back still works, and a busy end leaks at once.
    */
   close(): void;

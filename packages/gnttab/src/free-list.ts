@@ -1,4 +1,4 @@
-import { invariant } from '@paravirt/event-bus/contract';
+import { InvariantError } from '@paravirt/event-bus/contract';
 import { RunTree } from './run-tree.ts';
 
 /** Ends every list in here: a small negative number, so that links, heads and counts all stay machine integers. */
@@ -139,13 +139,11 @@ export class FreeList {
 
   /** Takes the head of the list; -1 when there is none and the table cannot grow. */
   take(): number {
-    if (this.freeCount === 0 && !this.expand(1)) return -1;
     const { top } = this;
-    let ref: number;
-    if ((top & 1) === 0) {
-      ref = top >> 1;
-      this.top = this.link[ref]!;
-    } else ref = top === END ? this.nextOfRest() : this.popOfRun();
+    // A single on top of the stack, as a driver meets it; `END` is odd.
+    if ((top & 1) !== 0) return this.takeOther();
+    const ref = top >> 1;
+    this.top = this.link[ref]!;
     this.state[ref] = STATE.claimed;
     this.tree.touch(ref);
     if (--this.freeCount === 0) this.becomeEmpty();
@@ -214,9 +212,18 @@ export class FreeList {
   /** The lowest of the rest. Called with an empty stack only, while something is free. */
   private nextOfRest(): number {
     const ref = this.tree.next(this.restFrom);
-    invariant(ref >= 0 && ref < this.size, () => `${this.freeCount} references are free, but none from ${this.restFrom} on`);
+    if (ref < 0) this.lost();
     this.restFrom = ref + 1;
     if (ref === this.tailStart && this.anchor === ANCHOR.run) this.tailStart++;
+    return ref;
+  }
+
+  private takeOther(): number {
+    if (this.freeCount === 0 && !this.expand(1)) return -1;
+    const ref = this.top === END ? this.nextOfRest() : this.popOfRun();
+    this.state[ref] = STATE.claimed;
+    this.tree.touch(ref);
+    if (--this.freeCount === 0) this.becomeEmpty();
     return ref;
   }
 
@@ -241,6 +248,11 @@ export class FreeList {
     while (ref < to && (ref & 3) !== 0) state[ref++] = value;
     for (; ref + 4 <= to; ref += 4) quads[ref >> 2] = four;
     while (ref < to) state[ref++] = value;
+  }
+
+  /** Apart from its one caller, because a closure over that one's variables would cost it an allocation at every call. */
+  private lost(): never {
+    throw new InvariantError(`${this.freeCount} references are free, but none from ${this.restFrom} on`);
   }
 
   private becomeEmpty(): void {

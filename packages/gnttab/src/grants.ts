@@ -152,16 +152,14 @@ export class Grants implements DeferredHost {
     if (page === undefined && held >= 0) this.pages?.hold(held);
     this.granted--;
     this.busy--;
-    const peer = list.link[gref]! as DomId;
     if (this.references.closed || !this.canDefer()) {
-      list.state[gref] = STATE.leaked;
-      this.leaked++;
-      if (this.bus?.observed('gnttab:leaked')) this.bus.emit('gnttab:leaked', { owner: this.owner, peer, gref });
+      this.leak(gref);
       return false;
     }
     list.state[gref] = STATE.deferred;
     this.deferred.add(gref, held);
     if (this.bus?.observed('gnttab:deferred')) {
+      const peer = list.link[gref]! as DomId;
       this.bus.emit('gnttab:deferred', { owner: this.owner, peer, gref, page: held < 0 ? undefined : (held as Gfn) });
     }
     return false;
@@ -194,6 +192,21 @@ export class Grants implements DeferredHost {
     if (!this.bus?.observed('gnttab:still-pending')) return;
     const peer = this.references.list.link[gref]! as DomId;
     this.bus.emit('gnttab:still-pending', { owner: this.owner, peer, gref: gref as Gref });
+  }
+
+  /** Stops the retries; what still waits is lost. */
+  close(): void {
+    const waiting = this.deferred.inOrder();
+    this.deferred.close();
+    for (const gref of waiting) this.leak(gref);
+  }
+
+  private leak(gref: number): void {
+    const { list } = this.references;
+    list.state[gref] = STATE.leaked;
+    this.leaked++;
+    if (!this.bus?.observed('gnttab:leaked')) return;
+    this.bus.emit('gnttab:leaked', { owner: this.owner, peer: list.link[gref]! as DomId, gref: gref as Gref });
   }
 
   private open(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void {

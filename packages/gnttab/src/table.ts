@@ -236,7 +236,7 @@ class Table implements GrantTable, MapHost, UnmapHost {
   close(): void {
     if (this.references.closed) return;
     this.references.close();
-    this.grants.deferred.close();
+    this.grants.close();
     this.mapper.close();
     this.unmaps.close();
   }
