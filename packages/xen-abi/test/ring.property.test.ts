@@ -71,7 +71,7 @@ describe(`the ring, in ${runs} random schedules`, () => {
    * Goal: every message arrives once, whole and in order, over pages that are not adjacent, whatever the indices.
    * Method: both ends act at random against queues of messages and indices that never wrap; starts lie round 2^32 and 2^31.
    */
-  it('carries every message whole, in order and exactly once, and notifies when the model does', () => {
+  it('carries every message whole, in order and exactly once, and notifies when the model does', { timeout: 120_000 }, () => {
     const start = fc.oneof(fc.nat({ max: 0xffff_ffff }), fc.integer({ min: 0xffff_ff00, max: 0xffff_ffff }), fc.constant(0x7fff_fff0));
     const pages = fc.integer({ min: 1, max: 16 });
     fc.assert(
