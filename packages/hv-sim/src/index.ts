@@ -64,6 +64,21 @@ export type { GrantPolicy } from './grants/party.ts';
 export type { Ledger, LedgerEntry } from './ledger.ts';
 export { createMachine, expectNoLeaks } from './machine.ts';
 export type { MemorySource } from './memory/frames.ts';
+export { type StoreErrno, StoreError, type StoreRefusal } from './store/errors.ts';
+export type { StoreEvents } from './store/events.ts';
+export { createStore } from './store/store.ts';
+export type {
+  StoreAccess,
+  StoreConnection,
+  StoreLimits,
+  StoreOptions,
+  StorePermission,
+  StoreRingConnection,
+  StoreTransaction,
+  StoreUsage,
+  WatchHandler,
+  XenStore,
+} from './store/types.ts';
 export type { TimeSource } from './time/clock.ts';
 export { createRandom, type Random } from './time/random.ts';
 export type { RunOrder } from './time/run-queue.ts';
