@@ -1,8 +1,8 @@
 import { type DomId, domId } from '@paravirt/event-bus/contract';
+import type { StoreRingConnection } from '@paravirt/hv-sim';
+import { createStore } from '@paravirt/hv-sim';
 import { recentXsMessages, XS_TYPE, xsTypeName } from '@paravirt/xen-abi';
 import { expect, it } from 'vitest';
-import { createStore } from '../../src/store/store.ts';
-import type { StoreRingConnection } from '../../src/store/types.ts';
 import { RingGuest } from './ring-guest.ts';
 import { parseTrace, payloadOf, recording, type TraceLine } from './trace.ts';
 

@@ -1,8 +1,8 @@
 import { domId } from '@paravirt/event-bus/contract';
+import type { StoreLimits } from '@paravirt/hv-sim';
+import { createStore } from '@paravirt/hv-sim';
 import { XENSTORE, XS_TYPE, xsTypeName } from '@paravirt/xen-abi';
 import { describe, expect, it } from 'vitest';
-import { createStore } from '../../src/store/store.ts';
-import type { StoreLimits } from '../../src/store/types.ts';
 import { RingGuest, text } from './ring-guest.ts';
 
 const DOM0 = domId(0);

@@ -1,9 +1,8 @@
 import { type DomId, domId } from '@paravirt/event-bus/contract';
+import type { StoreAccess, StorePermission, StoreTransaction } from '@paravirt/hv-sim';
+import { createStore, StoreError } from '@paravirt/hv-sim';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { StoreError } from '../../src/store/errors.ts';
-import { createStore } from '../../src/store/store.ts';
-import type { StoreAccess, StorePermission, StoreTransaction } from '../../src/store/types.ts';
 
 const RUNS = process.env['PARAVIRT_FULL'] ? 20_000 : 300;
 

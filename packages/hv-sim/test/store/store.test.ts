@@ -1,11 +1,9 @@
 import { createEventBus } from '@paravirt/event-bus';
 import { domId } from '@paravirt/event-bus/contract';
 import { recordBus } from '@paravirt/event-bus/testing';
+import type { StoreConnection, StoreEvents, StoreLimits, StoreTransaction } from '@paravirt/hv-sim';
+import { createStore, StoreError } from '@paravirt/hv-sim';
 import { describe, expect, it } from 'vitest';
-import { StoreError } from '../../src/store/errors.ts';
-import type { StoreEvents } from '../../src/store/events.ts';
-import { createStore } from '../../src/store/store.ts';
-import type { StoreConnection, StoreLimits, StoreTransaction } from '../../src/store/types.ts';
 
 const DOM0 = domId(0);
 const DOM1 = domId(1);
