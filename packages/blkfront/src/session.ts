@@ -107,7 +107,6 @@ export class Session {
       this.pump();
       return;
     }
-    this.drop();
     this.begin('resumed');
   }
 
@@ -157,8 +156,10 @@ export class Session {
     this.ends = ends;
     this.seen = false;
     const backend = readState(store, ends.backend);
-    // A backend that still serves an older connection must let go of it before it can take this one.
+    // A backend that still serves an older connection must let go of it before it can take this one. Until then the old rings and
+    // references stay as they are: a request that it has yet to take must not meet a reference lent out again.
     this.lettingGo = backend === XENBUS_STATE.Connected || backend === XENBUS_STATE.Closing;
+    if (!this.lettingGo) this.drop();
     if (this.lettingGo) this.say(XENBUS_STATE.Closed);
     else if (readState(store, this.path) !== XENBUS_STATE.Initialising) this.say(XENBUS_STATE.Initialising);
     this.timers.clear('lost');
@@ -226,6 +227,7 @@ export class Session {
       case XENBUS_STATE.Initialising:
       case XENBUS_STATE.InitWait:
       case XENBUS_STATE.Initialised:
+        if (this.connection !== undefined) this.drop();
         if (this.lettingGo) this.say(XENBUS_STATE.Initialising);
         this.lettingGo = false;
         if (state !== XENBUS_STATE.Initialising) this.publish();
@@ -240,6 +242,7 @@ export class Session {
           this.abandon('closed', 'the backend is being taken away');
           return;
         }
+        if (this.connection !== undefined) this.drop();
         this.lettingGo = false;
         this.say(XENBUS_STATE.Initialising);
         return;
@@ -380,6 +383,8 @@ export class Session {
   private close(byBackend: boolean, reason: string): void {
     this.byBackend = byBackend;
     this.closeStep = 'drain';
+    // Without a live connection nothing under way is ever answered.
+    if (this.state !== 'connected') this.drop();
     for (const { ring } of this.connection?.queues ?? []) ring.refusal = ERRNO.ENODEV;
     this.change('closing', reason);
     this.armClose();
