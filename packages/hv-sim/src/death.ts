@@ -18,8 +18,8 @@ export function killDomain(world: World, core: DomainCore, reason: string): void
   world.services.unbind(core.id);
   world.channels.removeDomain(core.id as DomId);
   core.connection.close();
-  world.store.release(core.id as DomId);
   world.toolstack.withdraw(core.id);
+  world.store.release(core.id as DomId);
   world.maps.releaseAll(core);
   core.space.destroy();
   core.memory.destroy();

@@ -5,7 +5,6 @@ import type { DomainPageUse } from './types.ts';
 /** Counts who uses the pages behind a domain's grants and mappings. */
 export class PageUses implements DomainPageUse {
   readonly #users: Map<number, number> = new Map();
-  readonly #holds: Map<number, number> = new Map();
   readonly #pages: GuestPageList;
   /** Asked by `inUse`: true says that a page is in use although nobody is. A fault injector's handle. */
   held: (vfn: number) => boolean = () => false;
@@ -30,22 +29,15 @@ export class PageUses implements DomainPageUse {
   }
 
   hold(gfn: number): void {
-    this.#holds.set(gfn, (this.#holds.get(gfn) ?? 0) + 1);
     this.#pages.hold(gfn);
   }
 
   release(gfn: number): void {
-    const holds = this.#holds.get(gfn);
-    if (holds === undefined)
-      throw new HvError({ code: 'bad-argument', argument: 'gfn', value: String(gfn), allowed: 'a page that is held' });
-    if (holds === 1) {
-      this.#holds.delete(gfn);
-      this.#pages.release(gfn);
-    } else this.#holds.set(gfn, holds - 1);
+    this.#pages.release(gfn);
   }
 
-  /** Mapped pages in use and granted pages held. */
+  /** Mapped pages in use. */
   get pages(): readonly number[] {
-    return [...this.#users.keys(), ...this.#holds.keys()];
+    return [...this.#users.keys()];
   }
 }

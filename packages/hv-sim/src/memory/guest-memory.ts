@@ -266,18 +266,19 @@ export class GuestMemory {
   }
 }
 
-const LENT = 1;
-const HELD = 2;
-const GIVEN = 4;
-
-/** Lends out the pages of a domain's RAM, last in first out. Fits what block drivers and rings ask of a guest. */
+/**
+ * Lends out the pages of a domain's RAM, last in first out. A page that is lent has one hold, its borrower's; whoever shares it
+ * may take more, and it is free when the last hold ends. Fits what block drivers and rings ask of a guest.
+ */
 export class GuestPageList {
   readonly #memory: GuestMemory;
   readonly #frames: Frames;
   readonly #free: Int32Array;
   #count: number;
-  /** 1: lent out. 2: held by a grant that has not ended. 4: given back while it was held. */
-  readonly #lent: Uint8Array;
+  /** Holds by gfn; 0 is a free page. */
+  readonly #holds: Uint32Array;
+  /** 1 until the borrower has given the page back. */
+  readonly #borrowed: Uint8Array;
   /** Asked before each allocation: false refuses it. A fault injector's handle. */
   allow: () => boolean = () => true;
 
@@ -287,7 +288,8 @@ export class GuestPageList {
     this.#count = memory.ramPages - reserved;
     this.#free = new Int32Array(this.#count);
     for (let i = 0; i < this.#count; i++) this.#free[i] = memory.ramPages - 1 - i;
-    this.#lent = new Uint8Array(memory.ramPages);
+    this.#holds = new Uint32Array(memory.ramPages);
+    this.#borrowed = new Uint8Array(memory.ramPages);
   }
 
   /** Pages that `alloc` can still give, ballooned ones included. */
@@ -309,21 +311,17 @@ export class GuestPageList {
       if (mfn < 0) continue;
       this.#count--;
       this.#free.copyWithin(at, at + 1, this.#count + 1);
-      this.#lent[gfn] = LENT;
+      this.#holds[gfn] = 1;
+      this.#borrowed[gfn] = 1;
       this.#frames.clear(mfn);
       return gfn as Gfn;
     }
     return undefined;
   }
 
-  /** Gives a page back. @throws {HvError} `bad-argument`: not a page that is lent out. */
+  /** The borrower gives a page back. @throws {HvError} `bad-argument`: not a page that is lent out. */
   free(gfn: Gfn): void {
-    const state = this.#lent[gfn];
-    if (state === (LENT | HELD)) {
-      this.#lent[gfn] = HELD | GIVEN;
-      return;
-    }
-    if (state !== LENT) {
+    if (this.#borrowed[gfn] !== 1) {
       throw new HvError({
         code: 'bad-argument',
         argument: 'gfn',
@@ -331,21 +329,23 @@ export class GuestPageList {
         allowed: 'a page that alloc gave and free has not taken',
       });
     }
-    this.#lent[gfn] = 0;
-    this.#free[this.#count++] = gfn;
+    this.#borrowed[gfn] = 0;
+    this.release(gfn);
   }
 
-  /** Keeps a page, though it may be given back, from being lent again. */
+  /** One hold more; nothing for a page that is not lent out. */
   hold(gfn: number): void {
-    if (gfn < this.#lent.length) this.#lent[gfn]! |= HELD;
+    if (this.#holds[gfn]! > 0) this.#holds[gfn]!++;
   }
 
-  /** Ends that; a page that was given back meanwhile is free now. */
+  /** One hold less, the borrower's own included; nothing for a page that is not lent out. */
   release(gfn: number): void {
-    const state = this.#lent[gfn];
-    if (state === undefined) return;
-    this.#lent[gfn] = state & LENT;
-    if ((state & GIVEN) !== 0) this.#free[this.#count++] = gfn;
+    const holds = this.#holds[gfn];
+    if (holds === undefined || holds === 0) return;
+    this.#holds[gfn] = holds - 1;
+    if (holds > 1) return;
+    this.#borrowed[gfn] = 0;
+    this.#free[this.#count++] = gfn;
   }
 
   /** Where the page's bytes are. @throws {HvError} `bad-gfn` */
@@ -355,6 +355,6 @@ export class GuestPageList {
 
   /** Calls `visit` for every page that is lent out: for ledgers. */
   eachLent(visit: (gfn: number) => void): void {
-    for (let gfn = 0; gfn < this.#lent.length; gfn++) if ((this.#lent[gfn]! & (LENT | GIVEN)) !== 0) visit(gfn);
+    for (let gfn = 0; gfn < this.#holds.length; gfn++) if (this.#holds[gfn]! > 0) visit(gfn);
   }
 }
