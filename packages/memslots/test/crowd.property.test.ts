@@ -81,7 +81,8 @@ describe(`thousands of slots, ${changes} changes for each shape`, () => {
       }
       const near = rows.get(below(shape.slots)) ?? { base: shape.base(below), pages: 1, host: HOST };
       for (const gfn of [near.base - 1, near.base, near.base + near.pages - 1, near.base + near.pages]) {
-        if (memslots.translate(0, gfn) !== plain.translate(gfn)) expect({ i, gfn, at: memslots.translate(0, gfn) }).toEqual({ i, gfn, at: plain.translate(gfn) });
+        if (memslots.translate(0, gfn) !== plain.translate(gfn))
+          expect({ i, gfn, at: memslots.translate(0, gfn) }).toEqual({ i, gfn, at: plain.translate(gfn) });
       }
       if (i % 16 === 0) {
         const start = near.host + (below(3) - 1) * 4096 + below(2);

@@ -13,7 +13,14 @@ const shapes: Record<string, Omit<RecordingOptions, 'seed' | 'operations'>> = {
   'logs that start full': { frames: 'low', ids: 8, config: { manualDirtyLogProtect: 3 } },
   'one address space, small limits': {
     ids: 5,
-    config: { addressSpaces: 1, userMemSlots: 5, memSlotsNum: 7, maxPagesPerSlot: '0x40', userAddrLimit: '0x800000000000', maxGfn: '0x1fff' },
+    config: {
+      addressSpaces: 1,
+      userMemSlots: 5,
+      memSlotsNum: 7,
+      maxPagesPerSlot: '0x40',
+      userAddrLimit: '0x800000000000',
+      maxGfn: '0x1fff',
+    },
   },
   'three address spaces, many ids': { config: { addressSpaces: 3, userMemSlots: 32764, memSlotsNum: 32767 } },
 };

@@ -21,7 +21,8 @@ describe(`snapshots, ${runs} runs`, () => {
         const id = below(60);
         const slot = memslots.slot(id);
         try {
-          if (slot === null) memslots.createSlot({ id, baseGfn: below(500), pages: 1 + below(6), userspaceAddr: HOST + id * 0x10000, flags: below(4) });
+          if (slot === null)
+            memslots.createSlot({ id, baseGfn: below(500), pages: 1 + below(6), userspaceAddr: HOST + id * 0x10000, flags: below(4) });
           else if (below(3) === 0) memslots.deleteSlot(id);
           else if (below(2) === 0) memslots.moveSlot(id, below(500));
           else memslots.setFlags(id, slot.flags ^ 1);

@@ -128,6 +128,9 @@ class Author {
     };
     if (this.#random() < (old === undefined ? 0.04 : 0.2)) region.memorySize = 0n;
     while (this.#random() < 0.12) this.#spoil(region);
+    // The model keeps an initially full log as a set of pages, which has an end.
+    if (this.#config.manualDirtyLogProtect === 3 && BigInt.asUintN(64, region.memorySize) >= 1n << 32n && region.flags <= 3)
+      region.flags &= 2;
     const wrap = (value: bigint): string => hex(BigInt.asUintN(64, value));
     const fields: Fields = {
       ...region,

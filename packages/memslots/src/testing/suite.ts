@@ -82,7 +82,18 @@ export function memslotsSuite({ describe, it, create }: SuiteNeeds): void {
       slots.markPageDirty(0, 231);
       slots.moveSlot(0, 1000);
       const { bytes, runs } = slots.getDirtyLog(0);
-      equal([bytes, runs], [24, [[0, 1], [63, 2], [130, 1]]], 'dirty log');
+      equal(
+        [bytes, runs],
+        [
+          24,
+          [
+            [0, 1],
+            [63, 2],
+            [130, 1],
+          ],
+        ],
+        'dirty log',
+      );
     });
 
     it('find slots by host address, those that share memory too', () => {
@@ -90,7 +101,14 @@ export function memslotsSuite({ describe, it, create }: SuiteNeeds): void {
       slots.createSlot({ id: 0, baseGfn: 0, pages: 4, userspaceAddr: HOST });
       slots.createSlot({ id: 1, baseGfn: 50, pages: 4, userspaceAddr: HOST + 2 * 4096 });
       const hits = slots.hvaRange(HOST + 3 * 4096 + 1, HOST + 3 * 4096 + 2).map(({ id, firstGfn, endGfn }) => [id, firstGfn, endGfn]);
-      equal(hits, [[1, 51, 52], [0, 3, 4]], 'hits');
+      equal(
+        hits,
+        [
+          [1, 51, 52],
+          [0, 3, 4],
+        ],
+        'hits',
+      );
     });
 
     it('show a snapshot what was, and readers of now what is', () => {
@@ -104,8 +122,17 @@ export function memslotsSuite({ describe, it, create }: SuiteNeeds): void {
 
     it('give rows from highest frame to lowest', () => {
       const slots = create();
-      for (const [id, baseGfn] of [[7, 30], [2, 90], [5, 0]] as const) slots.createSlot({ id, baseGfn, pages: 1, userspaceAddr: HOST });
-      equal([...slots.slots()].map(({ id }) => id), [2, 7, 5], 'order');
+      for (const [id, baseGfn] of [
+        [7, 30],
+        [2, 90],
+        [5, 0],
+      ] as const)
+        slots.createSlot({ id, baseGfn, pages: 1, userspaceAddr: HOST });
+      equal(
+        [...slots.slots()].map(({ id }) => id),
+        [2, 7, 5],
+        'order',
+      );
     });
   });
 }
