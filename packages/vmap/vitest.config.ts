@@ -1,3 +1,4 @@
 import { projectConfig } from '../../vitest.shared.ts';
 
-export default projectConfig('vmap');
+// A full campaign takes minutes.
+export default projectConfig('vmap', process.env['PARAVIRT_FULL'] ? { testTimeout: 1_800_000 } : {});

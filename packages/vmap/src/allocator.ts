@@ -128,7 +128,7 @@ export class Allocator implements Vmap<null> {
       const pages = each.vmSize(vfn);
       if (pages > 0) return pages;
     }
-    return core.outsideAt(vfn, offset)?.pages ?? 0;
+    return core.outside.size(vfn, offset);
   }
 
   vmalloc(size: number | bigint, options: MallocOptions = {}): bigint | null {

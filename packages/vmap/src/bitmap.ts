@@ -104,7 +104,7 @@ export class Bitmap {
   /** The first gap that fits among those that start at the positions `mask` of `word`. */
   #fitIn(word: number, mask: number, log: number, need: number): number {
     const starts = this.#borders.starts(word);
-    let ends = this.#borders.ends(word) & mask;
+    let ends = this.#borders.ends(word) & mask & ~(starts >>> 1);
     const first = (word << 5) >>> 0;
     while (ends !== 0) {
       const at = 31 - Math.clz32(ends & -ends);
@@ -121,7 +121,8 @@ export class Bitmap {
   /** The largest room of the gaps that start in `word`. */
   #roomOf(word: number, log: number): number {
     const starts = this.#borders.starts(word);
-    let ends = this.#borders.ends(word);
+    // A gap of one bit, whose border is the next bit, has no room for anything.
+    let ends = this.#borders.ends(word) & ~(starts >>> 1);
     const first = (word << 5) >>> 0;
     let max = 0;
     while (ends !== 0) {
@@ -224,17 +225,6 @@ export class Bitmap {
     for (let word = this.#borders.nextWord(0); word >= 0; word = this.#borders.nextWord(word + 1))
       tree.update(word, this.#roomOf(word, log));
     return tree;
-  }
-
-  /** The largest number of pages that fit below the last run, and a bound on how many bytes all this takes. */
-  get roomMax(): number {
-    return Math.max(0, this.#trees[0]!.max - 1);
-  }
-
-  get bytes(): number {
-    let { bytes } = this.#borders;
-    for (const tree of this.#trees) bytes += tree.bytes;
-    return bytes;
   }
 }
 

@@ -182,12 +182,4 @@ export class Borders {
       at >>>= 5;
     }
   }
-
-  /** Bytes held by its arrays. */
-  get bytes(): number {
-    let bytes = this.#chunks.length * 8;
-    for (const chunk of this.#chunks) if (chunk !== EMPTY) bytes += chunk.byteLength;
-    for (const level of this.#above) bytes += level.byteLength;
-    return bytes;
-  }
 }

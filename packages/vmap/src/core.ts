@@ -122,7 +122,7 @@ export class Core implements Space {
 
   /** The area outside that is remembered by exactly this address: a page, and the byte within it. */
   outsideAt(vfn: number, offset: number): OutsideArea | null {
-    if (this.outside.size === 0) return null;
+    if (this.outside.count === 0) return null;
     const area = this.outside.get(vfn, offset);
     return area === null || area.freed ? null : area;
   }

@@ -63,7 +63,7 @@ export function describe(core: Core): string {
   const lines = [`vmap, ${core.closed ? 'closed' : core.strict ? 'strict' : 'compat xen'}`];
   if (core.closed) return lines.join('\n');
   for (const region of core.regions) lines.push(...describeRegion(region));
-  const { size } = core.outside;
+  const size = core.outside.count;
   lines.push(`outside: ${size} areas`);
   if (size > 0) {
     let listed = 0;

@@ -109,19 +109,6 @@ export class GapTree {
     }
     return -1;
   }
-
-  /** The largest leaf. */
-  get max(): number {
-    return this.#above[this.#above.length - 1]![0]!;
-  }
-
-  /** Bytes held by its arrays. */
-  get bytes(): number {
-    let bytes = this.#chunks.length * 8;
-    for (const chunk of this.#chunks) if (chunk !== EMPTY) bytes += chunk.byteLength;
-    for (const level of this.#above) bytes += level.byteLength;
-    return bytes;
-  }
 }
 
 function maximum(nodes: Uint32Array, from: number, to: number): number {

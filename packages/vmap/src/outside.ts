@@ -1,6 +1,9 @@
 import { AddressMap } from './address-map.ts';
 import type { AreaKind, MapFlags } from './types.ts';
 
+/** Tag of an address whose size its area must be asked for. */
+const ASK = -1;
+
 /** An area outside the regions, and its node in the tree. */
 export class OutsideArea {
   readonly vfn: number;
@@ -52,16 +55,32 @@ export class OutsideAreas {
   /** State of the generator that balances the tree; nothing observable depends on it. */
   #priority = 0x2545_f491;
 
-  get size(): number {
-    return this.#size;
-  }
-  #size = 0;
+  count = 0;
 
   /** The newest area at exactly this address. */
   get(vfn: number, offset: number = 0): OutsideArea | null {
     let area = this.#newest.get(vfn) ?? null;
     while (area !== null && area.offset !== offset) area = area.older;
     return area;
+  }
+
+  /** Pages of the newest live area at exactly this address, 0 when there is none. */
+  size(vfn: number, offset: number): number {
+    if (this.count === 0) return 0;
+    const pages = this.#newest.tag(vfn, 0);
+    if (pages >= 0 && (offset === 0 || pages === 0)) return pages;
+    const area = this.get(vfn, offset);
+    return area === null || area.freed ? 0 : area.pages;
+  }
+
+  /** Marks an area that waits for a purge. */
+  markFreed(area: OutsideArea): void {
+    area.freed = true;
+    if (this.#newest.get(area.vfn) === area) this.#setNewest(area);
+  }
+
+  #setNewest(area: OutsideArea): void {
+    this.#newest.set(area.vfn, area, area.freed || area.offset !== 0 ? ASK : area.pages);
   }
 
   insert(area: OutsideArea): void {
@@ -71,23 +90,23 @@ export class OutsideAreas {
     area.priority = this.#priority >>> 0;
     area.serial = ++this.#serial;
     area.older = this.#newest.get(area.vfn) ?? null;
-    this.#newest.set(area.vfn, area);
+    this.#setNewest(area);
     this.#root = inserted(this.#root, area);
-    this.#size++;
+    this.count++;
   }
 
   remove(area: OutsideArea): void {
     const top = this.#newest.get(area.vfn)!;
     if (top === area) {
       if (area.older === null) this.#newest.delete(area.vfn);
-      else this.#newest.set(area.vfn, area.older);
+      else this.#setNewest(area.older);
     } else {
       let newer = top;
       while (newer.older !== area) newer = newer.older!;
       newer.older = area.older;
     }
     this.#root = removed(this.#root, area);
-    this.#size--;
+    this.count--;
   }
 
   /** The newest area that holds the page `vfn`. */

@@ -43,7 +43,7 @@ export class PurgeQueue {
   }
 
   deferOutside(area: OutsideArea): void {
-    area.freed = true;
+    this.#areasOutside.markFreed(area);
     this.#outside.push(area);
     this.#hold(area.pages);
   }

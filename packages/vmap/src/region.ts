@@ -272,7 +272,7 @@ export class Region implements VmRegion {
     if (bit < this.low) {
       this.low = gap;
       this.#lowIsSet = false;
-    } else if (this.#lowIsSet && this.low < end) this.#lowIsSet = false;
+    } else if (bit === this.low) this.#lowIsSet = false;
   }
 
   vmSize(vfn: number): number {
