@@ -1,16 +1,10 @@
 import { createServer, isIP, type Server, type Socket } from 'node:net';
 import { NbdError } from './errors.ts';
 import type { NbdServer } from './server.ts';
-import type { NbdStream, NbdTimer } from './types.ts';
+import type { NbdStream } from './types.ts';
 
 /** Where to listen. Other hosts than loopback are refused unless `allowRemote` says so in so many words. */
 export type ListenAddress = { readonly path: string } | { readonly host: string; readonly port: number; readonly allowRemote?: boolean };
-
-/** A handshake timer on the host's clock; it keeps no process alive. */
-export const hostTimer: NbdTimer = (ms, work) => {
-  const timer = setTimeout(work, ms).unref();
-  return () => clearTimeout(timer);
-};
 
 const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
 

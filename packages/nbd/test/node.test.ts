@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createNbdServer, NbdError } from '../src/index.ts';
-import { hostTimer, listen } from '../src/node.ts';
+import { listen } from '../src/node.ts';
 import { memoryTarget, option, request } from './client.ts';
 
 let folder = '';
@@ -28,7 +28,7 @@ describe('listening', () => {
   });
 
   it('serves on loopback TCP and on a Unix socket', async () => {
-    const server = createNbdServer({ exports: [{ name: '', target: memoryTarget(4096) }], timer: hostTimer });
+    const server = createNbdServer({ exports: [{ name: '', target: memoryTarget(4096) }] });
     const tcp = await listen(server, { host: '127.0.0.1', port: 0 });
     const unix = await listen(server, { path: join(folder, 's') });
     const socket = connect((tcp.address() as { port: number }).port, '127.0.0.1');

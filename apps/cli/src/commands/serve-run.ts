@@ -1,7 +1,7 @@
 import { closeSync, lstatSync, openSync, rmSync, writeSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
 import { createNbdServer, NbdError } from '@paravirt/nbd';
-import { hostTimer, type ListenAddress, listen } from '@paravirt/nbd/node';
+import { type ListenAddress, listen } from '@paravirt/nbd/node';
 import type { CliContext } from '../context.ts';
 import { openDisk } from '../disk/open.ts';
 import { CliError, exitCodes, fileError } from '../errors.ts';
@@ -9,6 +9,7 @@ import { figuresTable } from '../figures-table.ts';
 import { IologWriter } from '../fio/iolog.ts';
 import { driverOf, loadPlugins } from '../plugins.ts';
 import { type Controlled, serveControl } from '../serve/control.ts';
+import { handshakeTimer } from '../serve/handshake-timer.ts';
 import { serveDisk } from '../serve/served-disk.ts';
 import { grouped } from '../ui/table.ts';
 import { deviceChoice } from './device-flags.ts';
@@ -93,7 +94,7 @@ export async function serve(this: CliContext, flags: ServeFlags): Promise<void> 
     const served = serveDisk({ ...deviceChoice(flags), ...driver, disk, seed: flags.seed, ...(log && { log: log.writer }) });
     return { name, disk, served };
   });
-  const server = createNbdServer({ exports: targets.map(({ name, served }) => ({ name, target: served.target })), timer: hostTimer });
+  const server = createNbdServer({ exports: targets.map(({ name, served }) => ({ name, target: served.target })), timer: handshakeTimer });
 
   let listener: Server;
   let control: Server | undefined;
