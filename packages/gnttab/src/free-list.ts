@@ -1,5 +1,5 @@
 import { InvariantError } from '@paravirt/event-bus/contract';
-import { RunTree } from './run-tree.ts';
+import { LEAF_BITS, RunTree } from './run-tree.ts';
 
 /** Ends every list in here: a small negative number, so that links, heads and counts all stay machine integers. */
 export const END = -1;
@@ -61,6 +61,8 @@ export class FreeList {
   private lastFree: number = END;
   private anchor: number = ANCHOR.none;
   private tailStart = 0;
+  /** The leaf that was noted last, until the tree reads it again: most changes follow one in the same leaf. */
+  private noted = -1;
   /** No member of the rest is below. */
   private restFrom = 0;
 
@@ -76,6 +78,7 @@ export class FreeList {
     this.state.fill(STATE.reserved, 0, shape.reserved);
     this.state.fill(STATE.free, shape.reserved, size);
     this.tree.reset();
+    this.noted = -1;
     this.entriesPerFrame = shape.entriesPerFrame;
     this.frames = shape.frames;
     this.maxFrames = shape.maxFrames;
@@ -102,6 +105,7 @@ export class FreeList {
   }
 
   longestRun(): number {
+    this.noted = -1;
     return this.tree.longest();
   }
 
@@ -121,8 +125,20 @@ export class FreeList {
     this.link[ref] = this.top;
     this.top = ref * 2;
     this.state[ref] = STATE.free;
-    this.tree.touch(ref);
+    if (ref >>> LEAF_BITS !== this.noted) this.note(ref);
     if (this.freeCount++ === 0) this.lastFree = ref;
+  }
+
+  /** Frees one reference if it is claimed. */
+  putClaimed(ref: number): boolean {
+    const { state } = this;
+    if (state[ref] !== STATE.claimed) return false;
+    state[ref] = STATE.free;
+    this.link[ref] = this.top;
+    this.top = ref * 2;
+    if (ref >>> LEAF_BITS !== this.noted) this.note(ref);
+    if (this.freeCount++ === 0) this.lastFree = ref;
+    return true;
   }
 
   /** Frees `first` to `first + count - 1`, the highest first. */
@@ -133,7 +149,7 @@ export class FreeList {
     if (count > 1) this.link[first + 1] = count;
     this.top = count > 1 ? first * 2 + 1 : first * 2;
     this.fill(first, end, STATE.free);
-    this.tree.touchRange(first, end);
+    this.tree.noteRange(first, end);
     this.freeCount += count;
   }
 
@@ -145,7 +161,7 @@ export class FreeList {
     const ref = top >> 1;
     this.top = this.link[ref]!;
     this.state[ref] = STATE.claimed;
-    this.tree.touch(ref);
+    if (ref >>> LEAF_BITS !== this.noted) this.note(ref);
     if (--this.freeCount === 0) this.becomeEmpty();
     return ref;
   }
@@ -153,7 +169,7 @@ export class FreeList {
   /** Takes `count` as a list, linked in the order of the free list; gives its head, or -1. */
   takeList(count: number): number {
     if (this.freeCount < count && !this.expand(count - this.freeCount)) return -1;
-    const { link, state, tree } = this;
+    const { link, state } = this;
     let head = END;
     let last = END;
     for (let i = 0; i < count; i++) {
@@ -166,7 +182,7 @@ export class FreeList {
       else link[last] = ref;
       last = ref;
       state[ref] = STATE.listed;
-      tree.touch(ref);
+      if (ref >>> LEAF_BITS !== this.noted) this.note(ref);
     }
     link[last] = END;
     this.freeCount -= count;
@@ -191,7 +207,7 @@ export class FreeList {
     if (this.freeCount === 0) this.anchor = ANCHOR.none;
     else if (this.tailStart > this.lastFree) this.anchor = ANCHOR.usedUp;
     this.fill(first, first + count, STATE.claimed);
-    this.tree.touchRange(first, first + count);
+    this.tree.noteRange(first, first + count);
     return first;
   }
 
@@ -222,7 +238,7 @@ export class FreeList {
     if (this.freeCount === 0 && !this.expand(1)) return -1;
     const ref = this.top === END ? this.nextOfRest() : this.popOfRun();
     this.state[ref] = STATE.claimed;
-    this.tree.touch(ref);
+    if (ref >>> LEAF_BITS !== this.noted) this.note(ref);
     if (--this.freeCount === 0) this.becomeEmpty();
     return ref;
   }
@@ -255,6 +271,11 @@ export class FreeList {
     throw new InvariantError(`${this.freeCount} references are free, but none from ${this.restFrom} on`);
   }
 
+  private note(ref: number): void {
+    this.noted = ref >>> LEAF_BITS;
+    this.tree.note(this.noted);
+  }
+
   private becomeEmpty(): void {
     this.lastFree = END;
     this.anchor = ANCHOR.none;
@@ -265,10 +286,11 @@ export class FreeList {
     const { tree } = this;
     this.top = END;
     this.restFrom = 0;
+    this.noted = -1;
     const found = tree.firstFit(count);
     if (found >= 0) {
       this.fill(found, found + count, STATE.claimed);
-      tree.touchRange(found, found + count);
+      tree.noteRange(found, found + count);
       this.freeCount -= count;
     }
     // Where nothing is left, `lastFree` keeps its old value, and with it the decision about the anchor.
@@ -297,8 +319,9 @@ export class FreeList {
     }
     if (!this.host.addFrames(frames)) return false;
     this.state.fill(STATE.free, start, size);
-    this.tree.touchRange(start, size);
+    this.tree.noteRange(start, size);
     this.tree.refresh();
+    this.noted = -1;
     const behind = this.seqAvailable;
     if (this.freeCount > 0 && this.anchor === ANCHOR.none) this.tailStart = start + 1;
     else if (behind === 0) this.tailStart = start;

@@ -133,11 +133,8 @@ export class References implements FreeListHost {
   }
 
   free(gref: Gref): void {
-    if (this.list.state[gref] !== STATE.claimed) this.ignoreReserved(gref);
-    else {
-      this.list.put(gref);
-      if (!this.quiet) this.freed(gref, 1);
-    }
+    if (!this.list.putClaimed(gref)) this.ignoreReserved(gref);
+    else if (!this.quiet) this.freed(gref, 1);
   }
 
   freeSeq(first: Gref, count: number): void {

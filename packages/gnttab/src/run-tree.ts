@@ -1,12 +1,12 @@
 /** References in a leaf. */
-const LEAF_BITS = 9;
+export const LEAF_BITS = 9;
 const LEAF_REFS = 1 << LEAF_BITS;
 /** Words of 32 bits in a leaf's bitmap. */
 const LEAF_WORDS = LEAF_REFS / 32;
 
 /**
  * Where the runs of free references are: a tree whose nodes know the longest run in their span, and the runs at its two ends.
- * A reference is free while its byte in `state` is 0. Whoever changes bytes notes the leaf with `touch`; a search first reads
+ * A reference is free while its byte in `state` is 0. Whoever changes bytes notes the leaf with `note`; a search first reads
  * the noted leaves again, each by way of a bitmap, and their ancestors. So what never asks for a run never pays for one.
  */
 export class RunTree {
@@ -19,8 +19,6 @@ export class RunTree {
   private stale: Uint8Array = new Uint8Array(0);
   private staleLeaves: Uint32Array = new Uint32Array(0);
   private staleCount = 0;
-  /** A leaf that is noted, the last one as a rule; -1 when none is. */
-  private lastNoted = -1;
   private leaves = 0;
   /** Leaves of the complete tree, a power of two; node `leaves + i` is leaf `i`, node 1 the root. */
   private width = 0;
@@ -74,15 +72,9 @@ export class RunTree {
     if (wider) this.combineAll();
   }
 
-  /** Notes that the reference's byte has changed. */
-  touch(ref: number): void {
-    const leaf = ref >>> LEAF_BITS;
-    if (leaf !== this.lastNoted) this.note(leaf);
-  }
-
   /** Notes that bytes of `from` to `to - 1` have changed. */
-  touchRange(from: number, to: number): void {
-    for (let leaf = from >>> LEAF_BITS; leaf <= (to - 1) >>> LEAF_BITS; leaf++) if (leaf !== this.lastNoted) this.note(leaf);
+  noteRange(from: number, to: number): void {
+    for (let leaf = from >>> LEAF_BITS; leaf <= (to - 1) >>> LEAF_BITS; leaf++) this.note(leaf);
   }
 
   /** The lowest start of `count` members in a row, or -1. */
@@ -156,7 +148,6 @@ export class RunTree {
   reset(): void {
     this.stale.fill(0);
     this.staleCount = 0;
-    this.lastNoted = -1;
     for (let leaf = 0; leaf < this.leaves; leaf++) this.measure(leaf);
     this.combineAll();
   }
@@ -166,7 +157,6 @@ export class RunTree {
     const count = this.staleCount;
     if (count === 0) return;
     this.staleCount = 0;
-    this.lastNoted = -1;
     const { stale, staleLeaves, width } = this;
     const all = count * 8 > width;
     for (let i = 0; i < count; i++) {
@@ -178,8 +168,8 @@ export class RunTree {
     if (all) this.combineAll();
   }
 
-  private note(leaf: number): void {
-    this.lastNoted = leaf;
+  /** Notes that bytes of a leaf have changed. */
+  note(leaf: number): void {
     if (this.stale[leaf] !== 0) return;
     this.stale[leaf] = 1;
     this.staleLeaves[this.staleCount++] = leaf;
