@@ -23,8 +23,13 @@ export class PagePool {
     this.stack = new Float64Array(this.max);
   }
 
-  /** Whether `count` frames are free, after taking areas for them where it may. */
-  has(count: number): boolean {
+  /** Frames that may be taken at once. */
+  get free(): number {
+    return this.top;
+  }
+
+  /** Takes areas until `count` frames are free. @returns whether they are. */
+  grow(count: number): boolean {
     while (this.top < count) {
       if (this.made + AREA_PAGES > this.max) return false;
       const first = this.source.alloc(AREA_PAGES);
@@ -36,7 +41,7 @@ export class PagePool {
     return true;
   }
 
-  /** A free frame; ask `has` first. */
+  /** A free frame; there must be one. */
   take(): number {
     this.top--;
     return this.stack[this.top]!;

@@ -7,6 +7,7 @@ import {
   BLKIF_RSP,
   type BlockRequest,
   readIndirectSegments,
+  type Segments,
   type SharedRing,
 } from '@paravirt/xen-abi';
 import type { SchedulerLike } from 'rxjs';
@@ -14,9 +15,12 @@ import { DISK_ERRNO, type Disk, LATER } from '../disks/disk.ts';
 import { type DiskIo, SECTOR } from './disk-io.ts';
 import type { BlkbackEvents } from './events.ts';
 import { MAPPED, type QueueMappings, REFUSED, RETRYING } from './mapping.ts';
-import { BackRequest, type RequestOwner, STAGE } from './request.ts';
+import { BackRequest, DATA, DISCARDING, DONE, POSTFLUSH, PREFLUSH, type RequestOwner } from './request.ts';
 import type { BlkbackCounters, LocatedPage, MappedMemory } from './types.ts';
 import { type Bounds, discardFault, segmentCountFault, transferFault } from './validation.ts';
+
+const { READ, WRITE, FLUSH_DISKCACHE: FLUSH, WRITE_BARRIER: BARRIER, DISCARD, INDIRECT } = BLKIF_OP;
+const { OKAY, ERROR, EOPNOTSUPP } = BLKIF_RSP;
 
 /** Segments of the longest indirect request. */
 const INDIRECT_MAX = 256;
@@ -65,7 +69,9 @@ export class BackQueue implements RequestOwner {
   readonly ring: BackRing;
   private readonly mappings: QueueMappings;
   private readonly disk: Disk;
+  private readonly io: DiskIo;
   private readonly counters: BlkbackCounters;
+  private readonly bus: EventBus<BlkbackEvents>;
   private readonly bounds: Bounds;
   /** Stopped for good: the frontend's index was impossible. */
   halted = false;
@@ -101,7 +107,9 @@ export class BackQueue implements RequestOwner {
     this.setup = setup;
     this.mappings = setup.mappings;
     this.disk = setup.disk;
+    this.io = setup.io;
     this.counters = setup.counters;
+    this.bus = setup.bus;
     this.bounds = { sectors: 0, mask: setup.disk.sectorBytes / SECTOR - 1, readonly: setup.readonly };
     this.ring = new BackRing(setup.shared);
     // A backend that takes over goes on where the last one stopped.
@@ -228,57 +236,51 @@ export class BackQueue implements RequestOwner {
     this.cost++;
     counters.requests++;
     switch (message.operation) {
-      case BLKIF_OP.READ:
-      case BLKIF_OP.WRITE:
+      case READ:
+      case WRITE:
         this.direct(request, message);
         return;
-      case BLKIF_OP.FLUSH_DISKCACHE:
+      case FLUSH:
         if (this.setup.flush) this.direct(request, message);
-        else this.refuse(request, BLKIF_RSP.EOPNOTSUPP, 'flush is not offered');
+        else this.refuse(request, EOPNOTSUPP, 'flush is not offered');
         return;
-      case BLKIF_OP.WRITE_BARRIER:
+      case BARRIER:
         if (this.setup.barrier) this.direct(request, message);
-        else this.refuse(request, BLKIF_RSP.EOPNOTSUPP, 'barrier is not offered');
+        else this.refuse(request, EOPNOTSUPP, 'barrier is not offered');
         return;
-      case BLKIF_OP.INDIRECT:
+      case INDIRECT:
         if (this.setup.indirectMax > 0) this.indirect(request, message);
-        else this.refuse(request, BLKIF_RSP.EOPNOTSUPP, 'indirect is not offered');
+        else this.refuse(request, EOPNOTSUPP, 'indirect is not offered');
         return;
-      case BLKIF_OP.DISCARD:
+      case DISCARD:
         this.discard(request, message);
         return;
       default:
-        this.refuse(request, BLKIF_RSP.EOPNOTSUPP, 'unknown operation');
+        this.refuse(request, EOPNOTSUPP, 'unknown operation');
     }
   }
 
   private direct(request: BackRequest, message: BlockRequest): void {
     const fault = segmentCountFault(message, message.operation, this.setup.indirectMax);
     if (fault !== '') {
-      this.refuse(request, BLKIF_RSP.ERROR, fault);
+      this.refuse(request, ERROR, fault);
       return;
     }
-    const count = message.nrSegments;
-    request.segments = count;
-    for (let i = 0; i < count; i++) {
-      request.grefs[i] = message.grefs[i]!;
-      request.firstSect[i] = message.firstSect[i]!;
-      request.lastSect[i] = message.lastSect[i]!;
-    }
-    this.check(request);
+    request.segments = message.nrSegments;
+    this.check(request, message);
   }
 
   private indirect(request: BackRequest, message: BlockRequest): void {
     const operation = message.indirectOp;
     request.operation = operation;
     this.counters.indirect++;
-    if (operation !== BLKIF_OP.READ && operation !== BLKIF_OP.WRITE) {
-      this.refuse(request, BLKIF_RSP.ERROR, 'bad inner operation');
+    if (operation !== READ && operation !== WRITE) {
+      this.refuse(request, ERROR, 'bad inner operation');
       return;
     }
     const fault = segmentCountFault(message, operation, this.setup.indirectMax);
     if (fault !== '') {
-      this.refuse(request, BLKIF_RSP.ERROR, fault);
+      this.refuse(request, ERROR, fault);
       return;
     }
     request.ensure(INDIRECT_MAX);
@@ -300,7 +302,7 @@ export class BackQueue implements RequestOwner {
     const { mappings } = this;
     const { memory, page } = this.setup;
     if (result === REFUSED) {
-      this.refuse(request, BLKIF_RSP.ERROR, 'the page of segments cannot be mapped');
+      this.refuse(request, ERROR, 'the page of segments cannot be mapped');
       return;
     }
     memory.locate(request.vfns[0]!, false, page);
@@ -308,13 +310,13 @@ export class BackQueue implements RequestOwner {
     mappings.releasePersistent(request);
     mappings.unmapNow(request);
     request.indirectParsed = true;
-    this.check(request);
+    this.check(request, request);
   }
 
-  private check(request: BackRequest): void {
-    const fault = transferFault(request, this.bounds);
+  private check(request: BackRequest, from: Segments): void {
+    const fault = transferFault(request, from, this.bounds);
     if (fault !== '') {
-      this.refuse(request, BLKIF_RSP.ERROR, fault);
+      this.refuse(request, ERROR, fault);
       return;
     }
     this.start(request);
@@ -325,12 +327,12 @@ export class BackQueue implements RequestOwner {
     request.segments = 0;
     request.sectors = message.nrSectors;
     if (!this.setup.discard || !disk.discards) {
-      this.refuse(request, BLKIF_RSP.EOPNOTSUPP, 'discard is not offered');
+      this.refuse(request, EOPNOTSUPP, 'discard is not offered');
       return;
     }
     const fault = discardFault(request, this.bounds);
     if (fault !== '') {
-      this.refuse(request, BLKIF_RSP.ERROR, fault);
+      this.refuse(request, ERROR, fault);
       return;
     }
     request.secure = disk.secureDiscards && (message.flag & BLKIF_DISCARD_SECURE) !== 0;
@@ -339,7 +341,7 @@ export class BackQueue implements RequestOwner {
       this.finish(request);
       return;
     }
-    request.stage = STAGE.DISCARD;
+    request.stage = DISCARDING;
     this.advance(request);
   }
 
@@ -350,8 +352,9 @@ export class BackQueue implements RequestOwner {
   }
 
   private mayStart(request: BackRequest): boolean {
-    if (request.operation === BLKIF_OP.WRITE_BARRIER && this.inFlight > 1) return false;
-    if (this.mappings.pool.has(request.segments)) return true;
+    if (request.operation === BARRIER && this.inFlight > 1) return false;
+    const { pool } = this.mappings;
+    if (pool.free >= request.segments || pool.grow(request.segments)) return true;
     // With nothing else under way no page will come back: the request is refused.
     if (this.inFlight > 1) return false;
     this.hopeless = true;
@@ -361,20 +364,20 @@ export class BackQueue implements RequestOwner {
   private begin(request: BackRequest): void {
     if (this.hopeless) {
       this.hopeless = false;
-      this.refuse(request, BLKIF_RSP.ERROR, 'no addresses to map at');
+      this.refuse(request, ERROR, 'no addresses to map at');
       return;
     }
     if (!request.indirectParsed) {
       this.mapIndirect(request);
       return;
     }
-    if (request.operation === BLKIF_OP.WRITE_BARRIER) this.fenced = true;
+    if (request.operation === BARRIER) this.fenced = true;
     if (request.segments === 0) {
       this.dataMapped(request, MAPPED);
       return;
     }
     this.cost += request.segments;
-    const readonly = request.operation !== BLKIF_OP.READ;
+    const readonly = request.operation !== READ;
     const result = this.mappings.map(request, request.grefs, request.segments, readonly, this.time, this.resumeData);
     if (result !== RETRYING) this.dataMapped(request, result);
   }
@@ -390,35 +393,35 @@ export class BackQueue implements RequestOwner {
 
   private dataMapped(request: BackRequest, result: number): void {
     if (result === REFUSED) {
-      this.refuse(request, BLKIF_RSP.ERROR, 'a page cannot be mapped');
+      this.refuse(request, ERROR, 'a page cannot be mapped');
       return;
     }
     this.accepted(request);
-    const flushes = request.operation === BLKIF_OP.FLUSH_DISKCACHE || request.operation === BLKIF_OP.WRITE_BARRIER;
-    request.stage = flushes ? STAGE.PREFLUSH : STAGE.DATA;
+    const flushes = request.operation === FLUSH || request.operation === BARRIER;
+    request.stage = flushes ? PREFLUSH : DATA;
     this.advance(request);
   }
 
   /** Counts a good request and tells of it. */
   private accepted(request: BackRequest): void {
-    const { bus, frontend, device, index } = this.setup;
     const { counters } = this;
     const { operation, segments, sectors, sector } = request;
     const bytes = sectors * SECTOR;
     counters.segments += segments;
-    if (operation === BLKIF_OP.READ) {
+    if (operation === READ) {
       counters.reads++;
       counters.bytesRead += bytes;
-    } else if (operation === BLKIF_OP.DISCARD) {
+    } else if (operation === DISCARD) {
       counters.discards++;
       counters.bytesDiscarded += bytes;
     } else {
       counters.bytesWritten += bytes;
-      if (operation === BLKIF_OP.WRITE) counters.writes++;
-      else if (operation === BLKIF_OP.FLUSH_DISKCACHE) counters.flushes++;
+      if (operation === WRITE) counters.writes++;
+      else if (operation === FLUSH) counters.flushes++;
       else counters.barriers++;
     }
-    if (bus.observed('blkback:requested')) {
+    if (this.bus.observed('blkback:requested')) {
+      const { bus, frontend, device, index } = this.setup;
       const { idLo, idHi } = request;
       bus.emit('blkback:requested', { frontend, device, queue: index, idLo, idHi, operation, sector, sectors, segments });
     }
@@ -427,26 +430,26 @@ export class BackQueue implements RequestOwner {
   /** Carries the request out, stage by stage, until it is done or a disk answers later. */
   private advance(request: BackRequest): void {
     const { disk, counters } = this;
-    const { io } = this.setup;
+    const { io } = this;
     while (request.error === 0) {
       const stage = request.stage;
-      if (stage === STAGE.DONE) break;
+      if (stage === DONE) break;
       let answer = 0;
-      if (stage === STAGE.PREFLUSH) {
-        request.stage = STAGE.DATA;
+      if (stage === PREFLUSH) {
+        request.stage = DATA;
         answer = disk.flush(request);
-      } else if (stage === STAGE.DATA) {
-        const barrier = request.operation === BLKIF_OP.WRITE_BARRIER;
-        request.stage = barrier && !disk.fua && request.segments > 0 ? STAGE.POSTFLUSH : STAGE.DONE;
+      } else if (stage === DATA) {
+        const barrier = request.operation === BARRIER;
+        request.stage = barrier && !disk.fua && request.segments > 0 ? POSTFLUSH : DONE;
         if (request.segments > 0) {
-          io.transfer(request, disk, request.operation !== BLKIF_OP.READ, barrier && disk.fua, counters);
+          io.transfer(request, disk, request.operation !== READ, barrier && disk.fua, counters);
           if (request.waiting > 0) return;
         }
-      } else if (stage === STAGE.POSTFLUSH) {
-        request.stage = STAGE.DONE;
+      } else if (stage === POSTFLUSH) {
+        request.stage = DONE;
         answer = disk.flush(request);
       } else {
-        request.stage = STAGE.DONE;
+        request.stage = DONE;
         answer = disk.discard(request.sector * SECTOR, request.sectors * SECTOR, request.secure, request);
       }
       if (answer === LATER) {
@@ -466,11 +469,11 @@ export class BackQueue implements RequestOwner {
   private finish(request: BackRequest): void {
     const error = request.error;
     if (error !== 0) {
-      if (error === -DISK_ERRNO.EOPNOTSUPP && request.operation !== BLKIF_OP.READ && request.operation !== BLKIF_OP.WRITE) {
-        request.status = BLKIF_RSP.EOPNOTSUPP;
-        if (request.operation === BLKIF_OP.FLUSH_DISKCACHE) this.setup.unsupported(false);
-        else if (request.operation === BLKIF_OP.WRITE_BARRIER) this.setup.unsupported(true);
-      } else request.status = BLKIF_RSP.ERROR;
+      if (error === -DISK_ERRNO.EOPNOTSUPP && request.operation !== READ && request.operation !== WRITE) {
+        request.status = EOPNOTSUPP;
+        if (request.operation === FLUSH) this.setup.unsupported(false);
+        else if (request.operation === BARRIER) this.setup.unsupported(true);
+      } else request.status = ERROR;
       request.reason = `the disk answered ${error}`;
     }
     this.release(request);
@@ -518,23 +521,23 @@ export class BackQueue implements RequestOwner {
     if (this.stopped && this.parked !== undefined) {
       const request = this.parked;
       this.parked = undefined;
-      this.refuse(request, BLKIF_RSP.ERROR, 'the connection ends');
+      this.refuse(request, ERROR, 'the connection ends');
     }
   }
 
   private respond(request: BackRequest): void {
-    const { bus } = this.setup;
-    const { counters } = this;
     const { idLo, idHi, operation, status } = request;
     this.ring.putResponse(idLo, idHi, operation, status);
-    if (status === BLKIF_RSP.ERROR) counters.errors++;
-    else if (status === BLKIF_RSP.EOPNOTSUPP) counters.unsupported++;
-    if (operation === BLKIF_OP.WRITE_BARRIER) this.fenced = false;
+    if (status !== OKAY) {
+      if (status === ERROR) this.counters.errors++;
+      else this.counters.unsupported++;
+    }
+    if (operation === BARRIER) this.fenced = false;
     this.inFlight--;
     request.next = this.free;
     this.free = request;
-    if (bus.observed('blkback:completed')) {
-      const { frontend, device, index } = this.setup;
+    if (this.bus.observed('blkback:completed')) {
+      const { bus, frontend, device, index } = this.setup;
       const { reason } = request;
       bus.emit('blkback:completed', { frontend, device, queue: index, idLo, idHi, operation, status, reason });
     }
@@ -544,7 +547,7 @@ export class BackQueue implements RequestOwner {
     const request = this.free ?? new BackRequest(this);
     this.free = request.next;
     request.next = undefined;
-    request.status = BLKIF_RSP.OKAY;
+    request.status = OKAY;
     request.reason = '';
     request.error = 0;
     request.waiting = 0;

@@ -11,16 +11,16 @@ export interface RequestOwner {
   unmapDone(request: BackRequest, result: number): void;
 }
 
-/** Where a request under way stands. */
-export const STAGE = {
-  /** Flush before the data: flush and barrier. */
-  PREFLUSH: 0,
-  DATA: 1,
-  /** Flush behind the data of a barrier, where the disk does not write through. */
-  POSTFLUSH: 2,
-  DISCARD: 3,
-  DONE: 4,
-} as const;
+/** Where a request under way stands: the flush before its data. For flushes and barriers. */
+export const PREFLUSH = 0;
+/** Its data. */
+export const DATA = 1;
+/** The flush behind the data of a barrier, where the disk does not write through. */
+export const POSTFLUSH = 2;
+/** A discard. */
+export const DISCARDING = 3;
+/** Nothing is left to do. */
+export const DONE = 4;
 
 /**
  * A request that was taken from a ring: what it said, copied once, and what it holds. Made once and used again; the arrays for 256
@@ -40,7 +40,7 @@ export class BackRequest implements DiskWaiter {
   /** The page that names the segments, and whether they were copied from it; a direct request has nothing to copy. */
   indirectGref = 0;
   indirectParsed = true;
-  stage: number = STAGE.DATA;
+  stage: number = DATA;
   /** Disk calls of this stage that were not answered. */
   waiting = 0;
   /** First error of the disk, 0 or a negative errno. */

@@ -1,5 +1,7 @@
-import { BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, type BlockRequest } from '@paravirt/xen-abi';
+import { BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, type BlockRequest, type Segments } from '@paravirt/xen-abi';
 import type { BackRequest } from './request.ts';
+
+const { READ } = BLKIF_OP;
 
 /** Highest sector of a page: a page has eight of 512 bytes. */
 const LAST_SECT = 7;
@@ -26,23 +28,30 @@ export interface Bounds {
 }
 
 /**
- * Checks the request's own segments and its place on the disk, and counts its sectors.
+ * Checks the segments of `from` and the request's place on the disk, and counts its sectors. Segments that are not the request's own
+ * yet are copied into it in the same pass.
  * @returns '' or what is wrong.
  */
-export function transferFault(request: BackRequest, bounds: Bounds): string {
-  const { firstSect, lastSect, segments, sector } = request;
+export function transferFault(request: BackRequest, from: Segments, bounds: Bounds): string {
+  const { segments, sector } = request;
+  const copies = from !== request;
   let sectors = 0;
   let lengths = 0;
   for (let i = 0; i < segments; i++) {
-    const last = lastSect[i]!;
-    const first = firstSect[i]!;
+    const last = from.lastSect[i]!;
+    const first = from.firstSect[i]!;
     if (last > LAST_SECT || last < first) return 'bad segment';
     const length = last - first + 1;
     sectors += length;
     lengths |= length;
+    if (copies) {
+      request.grefs[i] = from.grefs[i]!;
+      request.firstSect[i] = first;
+      request.lastSect[i] = last;
+    }
   }
   request.sectors = sectors;
-  if (bounds.readonly && request.operation !== BLKIF_OP.READ) return 'read-only disk';
+  if (bounds.readonly && request.operation !== READ) return 'read-only disk';
   if (sectors === 0) return '';
   if (sector + sectors > bounds.sectors) return 'beyond the end';
   const { mask } = bounds;
