@@ -1,7 +1,7 @@
 // Runs the repository's commands on a machine that has only Node and npm: brings the pinned pnpm, installs once, builds, runs.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -29,7 +29,19 @@ function install() {
   const want = createHash('sha256').update(lock).update(pin).update(process.version).digest('hex');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === want) return;
   run('npx', ['--yes', pin, 'install', '--frozen-lockfile']);
+  linkCli();
   writeFileSync(stamp, want);
+}
+
+/**
+ * Makes `npx hvsim` work at the root. Not by a dependency: every package depends on the root in turbo's graph, so a root
+ * that depends on the CLI gives each package all of them, and no edge could be checked.
+ */
+function linkCli() {
+  const hvsim = join(bin, 'hvsim');
+  rmSync(hvsim, { force: true });
+  writeFileSync(hvsim, '#!/usr/bin/env node\nimport("../../apps/cli/bin/hvsim.mjs");\n');
+  chmodSync(hvsim, 0o755);
 }
 
 const build = () => run('turbo', ['run', 'build', '--output-logs=errors-only', '--log-prefix=none']);
