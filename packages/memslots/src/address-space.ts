@@ -2,18 +2,13 @@ import { invariant } from '@paravirt/event-bus/contract';
 import { DirtyLog } from './dirty-log.ts';
 import { HvaIndex } from './hva-index.ts';
 import { INVALID } from './region.ts';
-import { asNumber, grown, growTo, SlotIndex } from './slot-index.ts';
+import { grown, growTo, hintScale, SlotIndex } from './slot-index.ts';
 import { JournalSnapshot, type UndoRecord } from './snapshot.ts';
 import { type AddressSpaceView, LOG_DIRTY_PAGES, PAGE_SIZE, READONLY, type Slot } from './types.ts';
 
 const ID_PAGE_BITS = 8;
 const NO_IDS = new Uint16Array(1 << ID_PAGE_BITS);
-const ROW_HINTS_MAX = 1 << 16;
-const HINTS_MAX = 1 << 13;
-/** How many times the typical span of a block the mean may be before the typical one is believed. */
-const SPREAD_MAX = 4;
-/** Spans looked at to choose the width of a hint. */
-const SAMPLES = 31;
+const HINTS_MAX = 1 << 16;
 
 /**
  * The slots of one address space: a row of numbers for each, two sorted indexes over them, and two caches in front.
@@ -45,16 +40,10 @@ export class AddressSpace implements AddressSpaceView {
   #lastEnd: number = Number.NEGATIVE_INFINITY;
   #lastHost = -0.5;
   /** Rows by the high bits of a frame. */
-  #rowHints: Uint16Array = new Uint16Array(1);
-  #rowHintMask = 0;
-  /** Hints a frame: a power of two. */
-  #rowHintScale = 0.5;
-  /** Positions of blocks by the high bits of a frame, coarser. */
   #hints: Uint16Array = new Uint16Array(1);
   #hintMask = 0;
   #hintScale = 0.5;
-  #tunedAt = 0;
-  #changes = 0;
+  #tunings = 0;
 
   readonly #slotsMax: number;
   readonly #rowOfId: Uint16Array[];
@@ -107,8 +96,8 @@ export class AddressSpace implements AddressSpaceView {
   /** {@link find} past the slot found last. */
   #search(gfn: number): number {
     const { data } = this;
-    const bucket = (gfn * this.#rowHintScale) & this.#rowHintMask;
-    const row = this.#rowHints[bucket]!;
+    const bucket = (gfn * this.#hintScale) & this.#hintMask;
+    const row = this.#hints[bucket]!;
     const at = row * 3;
     if (!(gfn >= data[at]! && gfn < data[at + 1]!)) return this.#searchIndex(gfn, bucket);
     if (row === this.#seen) this.#keep(row);
@@ -118,11 +107,11 @@ export class AddressSpace implements AddressSpaceView {
 
   /** {@link find} past the hints. */
   #searchIndex(gfn: number, bucket: number): number {
-    const position = this.#positionOf(gfn);
+    const position = this.index.blockOf(gfn);
     if (position < 0) return 0;
     const row = this.index.rows[this.index.entryIn(position, gfn)]!;
     if (gfn >= this.data[row * 3 + 1]!) return 0;
-    this.#rowHints[bucket] = row;
+    this.#hints[bucket] = row;
     return row;
   }
 
@@ -150,23 +139,6 @@ export class AddressSpace implements AddressSpaceView {
     return host < 0 ? -1 - host : host;
   }
 
-  /** Position of the block that the frame belongs to; -1 below all. */
-  #positionOf(gfn: number): number {
-    const { firsts } = this.index;
-    const bucket = (gfn * this.#hintScale) & this.#hintMask;
-    const hint = this.#hints[bucket]!;
-    // Where two blocks share a bucket the hint is the lower one, and both are hits.
-    const position = hint + asNumber(firsts[hint + 1]! <= gfn);
-    if (firsts[position]! <= gfn && gfn < firsts[position + 1]!) return position;
-    return this.#positionAfar(gfn, bucket, hint);
-  }
-
-  #positionAfar(gfn: number, bucket: number, hint: number): number {
-    const position = this.index.blockOf(gfn);
-    if (position >= 0) this.#hints[bucket] = position > hint ? position - 1 : position;
-    return position;
-  }
-
   /** Row with this id; 0 when there is none. */
   rowOf(id: number): number {
     return this.#rowOfId[id >>> ID_PAGE_BITS]![id & ((1 << ID_PAGE_BITS) - 1)]!;
@@ -189,30 +161,19 @@ export class AddressSpace implements AddressSpaceView {
 
   /** The row with the lowest first frame at or above the frame; 0 when there is none. */
   rowFrom(gfn: number): number {
-    const { index } = this;
-    let position = index.blockOf(gfn - 1);
-    if (position < 0) return index.size === 0 ? 0 : index.rows[index.order[0]! << 5]!;
-    const block = index.order[position]!;
-    const at = index.entryIn(position, gfn - 1) + 1;
-    if (at < (block << 5) + index.counts[block]!) return index.rows[at]!;
-    position += 1;
-    return position < index.blocks ? index.rows[index.order[position]! << 5]! : 0;
+    const at = this.index.firstFrom(gfn);
+    return at < 0 ? 0 : this.index.rows[at]!;
   }
 
   /** Id of a slot other than row `except` that meets frames `[base, end)`; -1 when there is none. */
   overlapping(base: number, end: number, except: number): number {
-    let position = this.#positionOf(end - 1);
+    const position = this.index.blockOf(end - 1);
     if (position < 0) return -1;
     let at = this.index.entryIn(position, end - 1);
     // Slots do not overlap, so among those that begin before `end` the last one also ends last: it alone decides.
     if (this.index.rows[at] === except) {
-      if (at === this.index.order[position]! << 5) {
-        position -= 1;
-        if (position < 0) return -1;
-        const block = this.index.order[position]!;
-        at = (block << 5) + this.index.counts[block]!;
-      }
-      at -= 1;
+      at = this.index.previous(position, at);
+      if (at < 0) return -1;
     }
     const row = this.index.rows[at]!;
     return this.data[row * 3 + 1]! > base ? this.ids[row]! : -1;
@@ -243,7 +204,7 @@ export class AddressSpace implements AddressSpaceView {
     const page = id >>> ID_PAGE_BITS;
     if (this.#rowOfId[page] === NO_IDS) this.#rowOfId[page] = new Uint16Array(1 << ID_PAGE_BITS);
     this.#rowOfId[page]![id & ((1 << ID_PAGE_BITS) - 1)] = row;
-    this.#enter(base, row);
+    this.index.insert(base, row);
     this.hostIndex.insert(hostAddress / PAGE_SIZE, row);
     this.usedSlots += 1;
     this.#changed();
@@ -255,7 +216,7 @@ export class AddressSpace implements AddressSpaceView {
     if (this.journal !== null) this.record(id, row);
     this.setLog(row, undefined);
     const at = row * 3;
-    this.#leave(this.data[at]!, row);
+    this.index.remove(this.data[at]!, row);
     this.hostIndex.remove(this.hostOf(row) / PAGE_SIZE, row);
     this.#forget();
     this.data[at] = Number.POSITIVE_INFINITY;
@@ -273,22 +234,12 @@ export class AddressSpace implements AddressSpaceView {
     if (this.journal !== null) this.record(this.ids[row]!, row);
     const at = row * 3;
     const pages = this.data[at + 1]! - this.data[at]!;
-    this.#leave(this.data[at]!, row);
+    this.index.remove(this.data[at]!, row);
     this.#forget();
     this.data[at] = base;
     this.data[at + 1] = base + pages;
-    this.#enter(base, row);
-    this.#changed();
-  }
-
-  #enter(base: number, row: number): void {
-    this.index.near = Math.max(0, this.#positionOf(base));
     this.index.insert(base, row);
-  }
-
-  #leave(base: number, row: number): void {
-    this.index.near = Math.max(0, this.#positionOf(base));
-    this.index.remove(base, row);
+    this.#changed();
   }
 
   setFlags(row: number, flags: number): void {
@@ -372,7 +323,7 @@ export class AddressSpace implements AddressSpaceView {
 
   bytes(): { tables: number; dirtyLogs: number } {
     let tables = this.data.byteLength + this.flags.byteLength + this.ids.byteLength + this.#logOfRow.byteLength;
-    tables += this.#hints.byteLength + this.#rowHints.byteLength;
+    tables += this.#hints.byteLength;
     tables += this.index.bytes() + this.hostIndex.bytes();
     for (const page of this.#rowOfId) if (page !== NO_IDS) tables += page.byteLength;
     let dirtyLogs = 0;
@@ -398,40 +349,14 @@ export class AddressSpace implements AddressSpaceView {
     return row;
   }
 
-  /** Chooses the width of the hints anew when the map has become another. */
+  /** Chooses the width of the hints anew where the index has done so. */
   #changed(): void {
-    this.#changes += 1;
-    const { blocks, size } = this.index;
-    if (Math.abs(blocks - this.#tunedAt) * 8 <= this.#tunedAt && this.#changes <= 64 + size * 4) return;
-    this.#tunedAt = blocks;
-    this.#changes = 0;
-    if (blocks === 0) return;
-    const { firsts } = this.index;
-    const top = this.rowBelow(Number.POSITIVE_INFINITY);
-    const span = Math.min(this.data[top * 3 + 1]! - firsts[0]!, this.#typicalSpan() * blocks * SPREAD_MAX);
-    const rowHints = hintsFor(size * 2, ROW_HINTS_MAX);
-    if (rowHints !== this.#rowHints.length) this.#rowHints = new Uint16Array(rowHints);
-    this.#rowHintMask = rowHints - 1;
-    this.#rowHintScale = 2 ** -Math.max(0, Math.ceil(Math.log2(span / rowHints)));
-    const hints = hintsFor(blocks * 4, HINTS_MAX);
+    if (this.index.tunings === this.#tunings) return;
+    this.#tunings = this.index.tunings;
+    let hints = 1;
+    while (hints < this.index.size * 2 && hints < HINTS_MAX) hints *= 2;
     if (hints !== this.#hints.length) this.#hints = new Uint16Array(hints);
     this.#hintMask = hints - 1;
-    this.#hintScale = 2 ** -Math.max(0, Math.ceil(Math.log2(span / hints)));
+    this.#hintScale = hintScale(this.index.span, hints);
   }
-
-  /** Median of the frames that blocks span: what a crowded part of the map needs, where a few far slots make the whole span say nothing. */
-  #typicalSpan(): number {
-    const { blocks, firsts } = this.index;
-    const spans: number[] = [];
-    const step = Math.max(1, Math.floor((blocks - 1) / SAMPLES));
-    for (let position = 0; position + 1 < blocks; position += step) spans.push(firsts[position + 1]! - firsts[position]!);
-    spans.sort((a, b) => a - b);
-    return spans[spans.length >>> 1] ?? Number.POSITIVE_INFINITY;
-  }
-}
-
-function hintsFor(wanted: number, most: number): number {
-  let hints = 1;
-  while (hints < wanted && hints < most) hints *= 2;
-  return hints;
 }

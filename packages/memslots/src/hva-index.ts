@@ -3,6 +3,8 @@ import { BLOCK, type BlockWatcher, grown, SlotIndex } from './slot-index.ts';
 /** A range of this class has at most 2^class pages. */
 const sizeClass = (pages: number): number => 32 - Math.clz32(pages - 1);
 
+const pagesOfClass = (size: number): number => (1 << size) >>> 0;
+
 /** Blocks of a group. */
 const GROUP_BITS = 5;
 
@@ -70,17 +72,17 @@ export class HvaIndex implements BlockWatcher {
     this.#index.insert(key, row);
     const size = sizeClass(this.#rows.pagesOf(row));
     this.#sizes[size] = this.#sizes[size]! + 1;
-    if (this.#longest < 2 ** size) this.#longest = 2 ** size;
+    if (this.#longest < pagesOfClass(size)) this.#longest = pagesOfClass(size);
   }
 
   remove(key: number, row: number): void {
     this.#index.remove(key, row);
     const size = sizeClass(this.#rows.pagesOf(row));
     this.#sizes[size] = this.#sizes[size]! - 1;
-    if (this.#sizes[size] !== 0 || this.#longest !== 2 ** size) return;
+    if (this.#sizes[size] !== 0 || this.#longest !== pagesOfClass(size)) return;
     let most = size;
     while (most > 0 && this.#sizes[most] === 0) most -= 1;
-    this.#longest = 2 ** most;
+    this.#longest = pagesOfClass(most);
   }
 
   grew(blocks: number): void {

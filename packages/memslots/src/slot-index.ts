@@ -1,12 +1,17 @@
 import { invariant } from '@paravirt/event-bus/contract';
 
 /** Entries of a block. Below {@link JOIN_BELOW} entries a block joins a neighbour where both fit. */
-export const BLOCK = 32;
-const BLOCK_BITS = 5;
-const JOIN_BELOW = 12;
-const JOIN_ROOM = 24;
+export const BLOCK = 16;
+const BLOCK_BITS = 4;
+const JOIN_BELOW = 6;
+const JOIN_ROOM = 12;
 /** Free places of a neighbour that make it worth moving entries there. */
-const ROOM = 6;
+const ROOM = 3;
+const HINTS_MAX = 1 << 14;
+/** Spans looked at to choose the width of a hint. */
+const SAMPLES = 31;
+/** How many times the typical span of a block the mean may be before the typical one is believed. */
+const SPREAD_MAX = 4;
 const NONE = 0xffff;
 
 /** An eighth more at a time: the tables stay close to what is used, and growing stays cheap on average. */
@@ -23,6 +28,9 @@ export function grown<T extends Float64Array | Uint16Array | Uint8Array>(from: T
 
 /** A comparison as 0 or 1. The searches add it up instead of branching: which way a random key goes cannot be predicted, and this halves their time. */
 export const asNumber = (is: boolean): number => is as unknown as number;
+
+/** Hints a key, a power of two, so that `hints` of them cover `span`. */
+export const hintScale = (span: number, hints: number): number => 2 ** -Math.max(0, Math.ceil(Math.log2(span / hints)));
 
 function misplaced(key: number, row: number): void {
   invariant(false, () => `the entry of row ${row} is not where its key ${key} says`);
@@ -63,8 +71,17 @@ export class SlotIndex {
   blocks = 0;
   /** Entries in use. */
   size = 0;
-  /** A position to look at first: where the last change was, or where the caller knows the next to be. */
-  near = 0;
+  /** Keys the index spans, a few far ones apart: what a table of hints beside it has to cover. */
+  span = 1;
+  /** How often {@link span} was chosen anew. */
+  tunings = 0;
+  /** Positions of blocks by the high bits of a key; believed only after a look at the blocks' bounds. */
+  #hints: Uint16Array = new Uint16Array(1);
+  #hintMask = 0;
+  /** Hints a key: a power of two. */
+  #hintScale = 0.5;
+  #tunedAt = 0;
+  #inserted = 0;
   /** Highest bit of a position; `firsts` has room for every position with it. */
   #topBit = -1;
   #free = NONE;
@@ -82,16 +99,27 @@ export class SlotIndex {
   /** Position of the last block whose smallest key is at most `key`; -1 when there is none. */
   blockOf(key: number): number {
     const { firsts } = this;
+    const bucket = (key * this.#hintScale) & this.#hintMask;
+    const hint = this.#hints[bucket]!;
+    // Where two blocks share a bucket the hint is the lower one, and both are hits.
+    const position = hint + asNumber(firsts[hint + 1]! <= key);
+    if (firsts[position]! <= key && key < firsts[position + 1]!) return position;
+    return this.#search(key, bucket, hint);
+  }
+
+  #search(key: number, bucket: number, hint: number): number {
+    const { firsts } = this;
     let low = 0;
     for (let bit = this.#topBit; bit >= 0; bit--) low += asNumber(firsts[low + (1 << bit)]! <= key) << bit;
-    return firsts[low]! <= key ? low : -1;
+    if (!(firsts[low]! <= key)) return -1;
+    this.#hints[bucket] = low > hint ? low - 1 : low;
+    return low;
   }
 
   /** Index into `keys` of the last entry of the block at `position` whose key is at most `key`. The block's smallest key must be at most `key`. */
   entryIn(position: number, key: number): number {
     const { keys } = this;
     let at = this.order[position]! << BLOCK_BITS;
-    at += asNumber(keys[at + 16]! <= key) << 4;
     at += asNumber(keys[at + 8]! <= key) << 3;
     at += asNumber(keys[at + 4]! <= key) << 2;
     at += asNumber(keys[at + 2]! <= key) << 1;
@@ -99,9 +127,29 @@ export class SlotIndex {
     return at;
   }
 
+  /** The entry before `at`, which is in the block at `position`; -1 when it is the first. */
+  previous(position: number, at: number): number {
+    if (at > this.order[position]! << BLOCK_BITS) return at - 1;
+    if (position === 0) return -1;
+    const block = this.order[position - 1]!;
+    return (block << BLOCK_BITS) + this.counts[block]! - 1;
+  }
+
+  /** The first entry whose key is at least `key`; -1 when there is none. */
+  firstFrom(key: number): number {
+    const position = this.blockOf(key - 1);
+    if (position >= 0) {
+      const block = this.order[position]!;
+      const at = this.entryIn(position, key - 1) + 1;
+      if (at < (block << BLOCK_BITS) + this.counts[block]!) return at;
+    }
+    return position + 1 < this.blocks ? this.order[position + 1]! << BLOCK_BITS : -1;
+  }
+
   /** Bytes of the tables. */
   bytes(): number {
-    return this.keys.byteLength + this.rows.byteLength + this.counts.byteLength + this.order.byteLength + this.firsts.byteLength;
+    const { keys, rows, counts, order, firsts } = this;
+    return keys.byteLength + rows.byteLength + counts.byteLength + order.byteLength + firsts.byteLength + this.#hints.byteLength;
   }
 
   insert(key: number, row: number): void {
@@ -125,8 +173,9 @@ export class SlotIndex {
     if (at === base) this.firsts[position] = key;
     this.counts[block] = this.counts[block]! + 1;
     this.size += 1;
-    this.near = position;
     this.#watcher?.entered(position, row);
+    this.#inserted += 1;
+    if (Math.abs(this.blocks - this.#tunedAt) * 8 > this.#tunedAt || this.#inserted > 64 + this.size * 4) this.#tune();
   }
 
   /** Takes out the entry; it must be there. */
@@ -157,10 +206,8 @@ export class SlotIndex {
 
   /** Position of the last block that begins at or before (key, row); -1 when there is none. Entries of one key may fill several blocks. */
   #positionFor(key: number, row: number): number {
-    const { firsts, near } = this;
-    let position = firsts[near]! <= key && key < firsts[near + 1]! ? near : this.blockOf(key);
+    let position = this.blockOf(key);
     while (position > 0 && !this.#begins(position, key, row)) position -= 1;
-    this.near = Math.max(0, position);
     return position;
   }
 
@@ -197,6 +244,32 @@ export class SlotIndex {
     }
     if (rising || (position + 1 < this.blocks && this.#begins(position + 1, key, row))) return position + 1;
     return position > 0 && !this.#begins(position, key, row) ? position - 1 : position;
+  }
+
+  /** Chooses the width of the hints anew: the map has become another. */
+  #tune(): void {
+    const { blocks, firsts } = this;
+    this.#tunedAt = blocks;
+    this.#inserted = 0;
+    this.tunings += 1;
+    const last = this.order[blocks - 1]!;
+    const whole = this.keys[(last << BLOCK_BITS) + this.counts[last]! - 1]! - firsts[0]!;
+    this.span = Math.max(1, Math.min(whole, this.#typicalSpan() * blocks * SPREAD_MAX));
+    let hints = 1;
+    while (hints < blocks * 4 && hints < HINTS_MAX) hints *= 2;
+    if (hints !== this.#hints.length) this.#hints = new Uint16Array(hints);
+    this.#hintMask = hints - 1;
+    this.#hintScale = hintScale(this.span, hints);
+  }
+
+  /** Median of the keys that blocks span: what a crowded part of the map needs, where a few far entries make the whole span say nothing. */
+  #typicalSpan(): number {
+    const { blocks, firsts } = this;
+    const spans: number[] = [];
+    const step = Math.max(1, Math.floor((blocks - 1) / SAMPLES));
+    for (let position = 0; position + 1 < blocks; position += step) spans.push(firsts[position + 1]! - firsts[position]!);
+    spans.sort((a, b) => a - b);
+    return spans[spans.length >>> 1] ?? Number.POSITIVE_INFINITY;
   }
 
   #room(position: number): number {
