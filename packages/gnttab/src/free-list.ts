@@ -17,6 +17,11 @@ export interface FreeListHost {
   rebuilt(count: number, first: number): void;
 }
 
+/** Names a run by its first reference, and gives the first reference of a run's name: a number below `END`. */
+function runAt(value: number): number {
+  return -2 - value;
+}
+
 export interface FreeListShape {
   readonly entriesPerFrame: number;
   readonly frames: number;
@@ -41,8 +46,8 @@ const ANCHOR = { none: 0, empty: 1, usedUp: 2, run: 3 } as const;
  * through `link`, the rest needs no links at all, a rebuild drops the stack, and what it looks for is a question to the tree
  * of runs. While the stack is empty every free reference belongs to the rest, so the set of free references serves for both.
  *
- * What was freed in a row is one element of the stack, however long. An element is named by twice its first reference, plus 1
- * when it is longer than one; `link` of the first reference names the element below, and that of the second holds the length.
+ * What was freed in a row is one element of the stack, however long. A single is named by its reference, a run by `runAt` of its
+ * first; `link` of the first reference names the element below, and that of a run's second holds the length.
  */
 export class FreeList {
   /** Next reference of the list a reference is in. Of a granted one: the peer's domid, since no list holds it. */
@@ -123,7 +128,7 @@ export class FreeList {
   /** Frees one reference, which must be out and not below the reserved ones. */
   put(ref: number): void {
     this.link[ref] = this.top;
-    this.top = ref * 2;
+    this.top = ref;
     this.state[ref] = STATE.free;
     if (ref >>> LEAF_BITS !== this.noted) this.note(ref);
     if (this.freeCount++ === 0) this.lastFree = ref;
@@ -135,7 +140,7 @@ export class FreeList {
     if (state[ref] !== STATE.claimed) return false;
     state[ref] = STATE.free;
     this.link[ref] = this.top;
-    this.top = ref * 2;
+    this.top = ref;
     if (ref >>> LEAF_BITS !== this.noted) this.note(ref);
     if (this.freeCount++ === 0) this.lastFree = ref;
     return true;
@@ -147,7 +152,7 @@ export class FreeList {
     if (this.freeCount === 0) this.lastFree = end - 1;
     this.link[first] = this.top;
     if (count > 1) this.link[first + 1] = count;
-    this.top = count > 1 ? first * 2 + 1 : first * 2;
+    this.top = count > 1 ? runAt(first) : first;
     this.fill(first, end, STATE.free);
     this.tree.noteRange(first, end);
     this.freeCount += count;
@@ -155,10 +160,9 @@ export class FreeList {
 
   /** Takes the head of the list; -1 when there is none and the table cannot grow. */
   take(): number {
-    const { top } = this;
-    // A single on top of the stack, as a driver meets it; `END` is odd.
-    if ((top & 1) !== 0) return this.takeOther();
-    const ref = top >> 1;
+    const ref = this.top;
+    // As a driver meets it, a single is on top.
+    if (ref < 0) return this.takeOther();
     this.top = this.link[ref]!;
     this.state[ref] = STATE.claimed;
     if (ref >>> LEAF_BITS !== this.noted) this.note(ref);
@@ -173,11 +177,9 @@ export class FreeList {
     let head = END;
     let last = END;
     for (let i = 0; i < count; i++) {
-      const { top } = this;
-      let ref = top >> 1;
-      if (top === END) ref = this.nextOfRest();
-      else if ((top & 1) === 0) this.top = link[ref]!;
-      else ref = this.popOfRun();
+      let ref = this.top;
+      if (ref >= 0) this.top = link[ref]!;
+      else ref = ref === END ? this.nextOfRest() : this.popOfRun();
       if (last === END) head = ref;
       else link[last] = ref;
       last = ref;
@@ -214,9 +216,9 @@ export class FreeList {
   /** The free references in the list's order. */
   *inOrder(): IterableIterator<number> {
     const stacked = new Set<number>();
-    for (let element = this.top; element !== END; element = this.link[element >> 1]!) {
-      const first = element >> 1;
-      const count = (element & 1) === 0 ? 1 : this.link[first + 1]!;
+    for (let element = this.top; element !== END; element = this.link[element < 0 ? runAt(element) : element]!) {
+      const first = element < 0 ? runAt(element) : element;
+      const count = element < 0 ? this.link[first + 1]! : 1;
       for (let ref = first; ref < first + count; ref++) {
         stacked.add(ref);
         yield ref;
@@ -246,12 +248,12 @@ export class FreeList {
   /** Takes the first of the run on top of the stack; the others stay there. */
   private popOfRun(): number {
     const { link } = this;
-    const ref = this.top >> 1;
+    const ref = runAt(this.top);
     const below = link[ref]!;
     const count = link[ref + 1]!;
     link[ref + 1] = below;
     if (count > 2) link[ref + 2] = count - 1;
-    this.top = count > 2 ? this.top + 2 : this.top + 1;
+    this.top = count > 2 ? runAt(ref + 1) : ref + 1;
     return ref;
   }
 

@@ -45,7 +45,7 @@ class Table implements GrantTable, MapHost, UnmapHost {
     const size = { frames: 0, maxFrames: 0 };
     refuseStatus('query_size', hypercalls.querySize(size));
     // References are machine integers in here.
-    const addressable = Math.floor(0x3fff_ffff / entriesPerFrame(1));
+    const addressable = Math.floor(0x7fff_0000 / entriesPerFrame(1));
     const maxFrames = Math.min(options.maxFrames ?? size.maxFrames, size.maxFrames, addressable);
     checkOption('initialFrames', initialFrames, 1, maxFrames);
     // A hypervisor without version 2 has no such call either, and then version 1 is what there is.
