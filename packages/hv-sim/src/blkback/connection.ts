@@ -216,7 +216,9 @@ export class Connection {
     const { counters, shared } = this.setup;
     counters.doorbellsIn++;
     const cost = shared.turns.rung(this.taker, queue);
-    if (cost !== 0 || queue.inFlight > 0) {
+    // The others come first: what this one finds is seen in its turn.
+    if (cost < 0) return;
+    if (cost > 0 || queue.inFlight > 0) {
       queue.spurious = 0;
       return;
     }
