@@ -128,7 +128,7 @@ describe('the plugin', () => {
   });
 });
 
-machinePluginSuite<BlkbackDeps, Blkback>({ describe, it, expect: expect as never }, 'blkback', () => {
+machinePluginSuite<BlkbackDeps, Blkback>({ describe, it }, 'blkback', () => {
   return {
     plugin: blkback(),
     deps: (machine, dom0, guest) => {
