@@ -186,7 +186,8 @@ export interface GrantTable {
    * `foreignPageOf` from then on.
    *
    * With `done`, elements that met GNTST_eagain are tried again together after 1, 2, ... 255 ms and then have
-   * GNTST_bad_page; `done` is called once, after the last retry, only if the return value is above 0. Without it they keep GNTST_eagain.
+   * GNTST_bad_page; `done` is called once, after the last retry, only if the return value is above 0, and `ops` is busy until
+   * then. Without `done` they keep GNTST_eagain.
    * @returns 0: every status is final. Above 0: as many elements are tried again. Below 0: the hypercall's errno; every status is GNTST_general_error.
    * @throws {GrantError} `bad-argument`.
    */

@@ -29,9 +29,14 @@ export function checkFlag(argument: string, value: boolean): void {
 
 /** The elements of a batch that count must be there. */
 export function checkBatch(ops: readonly unknown[], count: number): void {
+  if (!Array.isArray(ops)) refuseArgument('ops', ops, 'an array');
   if (!Number.isInteger(count) || count < 0 || count > ops.length) {
     refuseArgument('count', count, `a whole number from 0 to ${ops.length}, the length of ops`);
   }
+}
+
+export function checkDone(argument: string, done: unknown): void {
+  if (typeof done !== 'function') refuseArgument(argument, done, 'a function');
 }
 
 /** Throws the refusal of a reference in the wrong state. */

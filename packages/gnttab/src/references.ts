@@ -155,6 +155,7 @@ export class References implements FreeListHost {
   }
 
   requestCallback(callback: FreeCallback, count: number): void {
+    if (typeof callback?.notify !== 'function') refuseArgument('callback', callback, 'an object with a function notify');
     if (!Number.isInteger(count) || count < 0 || count > CALLBACK_COUNT_MAX) {
       refuseArgument('count', count, `a whole number from 0 to ${CALLBACK_COUNT_MAX}`);
     }
@@ -236,7 +237,7 @@ export class References implements FreeListHost {
 
   private own(list: GrantList): PrivateList {
     const own = list as PrivateList;
-    if (own.owner !== this.list) {
+    if (own?.owner !== this.list) {
       throw new GrantError({ code: 'bad-list', argument: 'list', allowed: 'a private list of this table that was not freed' });
     }
     return own;

@@ -2,7 +2,7 @@ import type { EventBus } from '@paravirt/event-bus';
 import type { DomId, Gfn, Gref } from '@paravirt/event-bus/contract';
 import { GNTST, XEN_ERRNO } from '@paravirt/xen-abi';
 import type { GrantTable, GrantTableDeps, GrantTableOptions, GrantUsage, LiveEntry } from './api.ts';
-import { checkBatch, checkFrame, refuseGref } from './checks.ts';
+import { checkBatch, checkDone, checkFrame, refuseGref } from './checks.ts';
 import { Entries, entriesPerFrame } from './entries.ts';
 import { GrantError, refuseArgument } from './errors.ts';
 import type { GnttabEvents } from './events.ts';
@@ -144,11 +144,13 @@ class Table implements GrantTable, MapHost, UnmapHost {
 
   mapRefs(ops: readonly MapOp[], count: number, done?: () => void): number {
     checkBatch(ops, count);
+    if (done !== undefined) checkDone('done', done);
     this.references.refuseClosed('mapRefs');
     return this.mapper.map(ops, count, done);
   }
   copy(ops: readonly CopyOp[], count: number, done?: () => void): number {
     checkBatch(ops, count);
+    if (done !== undefined) checkDone('done', done);
     this.references.refuseClosed('copy');
     return this.mapper.copy(ops, count, done);
   }
@@ -157,7 +159,9 @@ class Table implements GrantTable, MapHost, UnmapHost {
     return this.mapper.unmap(ops, count);
   }
   unmapRefsAsync(batch: UnmapBatch): void {
+    if (typeof batch !== 'object' || batch === null) refuseArgument('batch', batch, 'a batch with ops, count and done');
     checkBatch(batch.ops, batch.count);
+    checkDone('batch.done', batch.done);
     this.references.refuseClosed('unmapRefsAsync');
     this.unmaps.start(batch);
   }

@@ -171,6 +171,7 @@ describe('private lists', () => {
     expect(refusalOf(() => fixture.table.claimGrantReference(list)).code).toBe('bad-list');
     const madeUp = { head: 8, length: 1 } as GrantList;
     expect(refusalOf(() => fixture.table.freeGrantReferences(madeUp)).code).toBe('bad-list');
+    expect(refusalOf(() => fixture.table.claimGrantReference(undefined as never)).code).toBe('bad-list');
     expect(stateOf(fixture)).toBe(before);
   });
 });

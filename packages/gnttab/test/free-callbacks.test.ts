@@ -123,4 +123,10 @@ describe('free callbacks', () => {
     );
     expect(table.waitingCallbacks()).toEqual([]);
   });
+
+  it('refuse what cannot be called', () => {
+    const { table } = tableFixture();
+    expect(() => table.requestFreeCallback({} as never, 1)).toThrow('allowed is an object with a function notify');
+    expect(table.waitingCallbacks()).toEqual([]);
+  });
 });

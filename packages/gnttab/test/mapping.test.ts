@@ -123,6 +123,16 @@ describe('mapping', () => {
     expect(() => table.unmapRefsAsync({ ops: unmaps, count, done: () => {} })).toThrow(message);
   });
 
+  it('refuses what is no batch and what cannot be called back', () => {
+    const { table, ops, page } = backend(1);
+    expect(() => table.mapRefs(undefined as never, 1)).toThrow('ops is undefined; allowed is an array');
+    expect(() => table.mapRefs(ops, 1, 'soon' as never)).toThrow('done is soon; allowed is a function');
+    expect(() => table.copy([], 0, 7 as never)).toThrow('done is 7; allowed is a function');
+    expect(() => table.unmapRefsAsync(null as never)).toThrow('batch is null; allowed is a batch with ops, count and done');
+    expect(() => table.unmapRefsAsync({ ops: [], count: 0 } as never)).toThrow('batch.done is undefined; allowed is a function');
+    expect(table.foreignPageOf(0x500, page())).toBe(false);
+  });
+
   it('does nothing for no elements', () => {
     const { table } = backend(0);
     expect([table.mapRefs([], 0), table.copy([], 0), table.unmapRefs([], 0)]).toEqual([0, 0, 0]);
