@@ -86,14 +86,14 @@ describe('a region', () => {
   it('is the scanning algorithm in compat mode, wrapping sums included', () => {
     fc.assert(
       fc.property(sizes, steps(compatSize, 60), (pages, program) => agrees(pages, program, true)),
-      { numRuns: runs(400, 40_000) },
+      { numRuns: runs(400, 8_000) },
     );
   });
 
   it('is the scanning algorithm in strict mode, within the region and with a guard at its end', () => {
     fc.assert(
       fc.property(sizes, steps(strictSize, 60), (pages, program) => agrees(pages, program, false)),
-      { numRuns: runs(400, 40_000) },
+      { numRuns: runs(400, 8_000) },
     );
   });
 
@@ -113,7 +113,10 @@ describe('a region', () => {
       ),
       { minLength: 4, maxLength: 60 },
     );
-    fc.assert(fc.property(sizes, odd, (pages, program) => agrees(pages, program, true)), { numRuns: runs(600, 40_000) });
+    fc.assert(
+      fc.property(sizes, odd, (pages, program) => agrees(pages, program, true)),
+      { numRuns: runs(600, 8_000) },
+    );
   });
 
   it('is the scanning algorithm for long programs of small areas, where aligned requests have trees of their own', () => {
@@ -131,7 +134,7 @@ describe('a region', () => {
     ];
     fc.assert(
       fc.property(dense, (program) => agrees(1_900, filled(program), true)),
-      { numRuns: runs(12, 1_000) },
+      { numRuns: runs(12, 200) },
     );
   });
 
@@ -159,7 +162,7 @@ describe('a region', () => {
           expect(region.areaStart(vfn + nr)).toBe(-1);
         }
       }),
-      { numRuns: runs(200, 20_000) },
+      { numRuns: runs(200, 8_000) },
     );
   });
 });
