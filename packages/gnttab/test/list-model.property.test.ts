@@ -38,6 +38,7 @@ describe(`the allocator beside the original's list (${RUNS} schedules)`, () => {
     [1, 6, 512],
     [2, 3, 512],
     [1, 9, 256],
+    [40, 64, 512],
   ])('gives the same references: %d frames at first, %d at most, %d references a frame', (frames, maxFrames, perFrame) => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 400, size: 'max' }), (steps) => {

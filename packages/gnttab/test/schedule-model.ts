@@ -27,6 +27,8 @@ export interface ScheduleOptions {
  */
 export class ScheduleModel {
   readonly fixture: TableFixture;
+  /** What happened at least once: a schedule that never gets anywhere proves nothing. */
+  readonly seen: Set<string> = new Set();
   private readonly out: Map<number, Out> = new Map();
   private readonly byPlace: Record<Place, Gref[]> = { listed: [], claimed: [], granted: [], deferred: [], leaked: [] };
   private readonly lists: { list: GrantList; members: Gref[] }[] = [];
@@ -56,6 +58,7 @@ export class ScheduleModel {
 
   run(step: TableStep): void {
     this.step(step);
+    if (this.frames !== this.fixture.table.frames) this.seen.add('grown');
     this.frames = this.fixture.table.frames;
     this.compareCounts();
     if (++this.steps % 100 === 0) this.compareAll();
@@ -278,6 +281,7 @@ export class ScheduleModel {
           this.expectUnmapped(ref);
           expect(this.fixture.pages.get(1000 + this.out.get(ref)!.page)).toBe(0);
           this.giveBack(ref);
+          this.seen.add('freed later');
         }
         return;
       }
@@ -289,12 +293,14 @@ export class ScheduleModel {
       call();
     } catch (error) {
       if (!(error instanceof GrantError) || error.refusal.code !== 'exhausted') throw error;
+      this.seen.add(error.refusal.status === undefined ? 'exhausted' : 'no frame');
     }
   }
 
   private expectEnd(ref: Gref, ended: boolean): boolean {
     const used = this.fixture.guest.pins(ref) > 0 || this.forged.has(ref);
     expect(ended).toBe(!used);
+    this.seen.add(ended ? 'ended' : 'busy');
     return ended;
   }
 
@@ -318,6 +324,7 @@ export class ScheduleModel {
 
   private move(ref: Gref, place: Place): void {
     const out = this.out.get(ref)!;
+    this.seen.add(place);
     this.byPlace[out.place].splice(this.byPlace[out.place].indexOf(ref), 1);
     out.place = place;
     this.byPlace[place].push(ref);
@@ -328,6 +335,7 @@ export class ScheduleModel {
   }
 
   private called(id: number): void {
+    this.seen.add('called');
     if (!this.waiting.delete(id)) throw new Error(`callback ${id} was called without waiting`);
   }
 }

@@ -20,6 +20,7 @@ describe(`random schedules (${RUNS} of ${STEPS} steps)`, () => {
       maxFrames: fc.integer({ min: 1, max: 64 }),
     });
     let ran = 0;
+    const seen = new Set<string>();
     fc.assert(
       fc.property(table, tableSchedules(fc, STEPS), ({ version, shared, initialFrames, maxFrames }, steps) => {
         const frames = Math.max(maxFrames, initialFrames);
@@ -33,10 +34,26 @@ describe(`random schedules (${RUNS} of ${STEPS} steps)`, () => {
         });
         for (const step of steps) model.run(step);
         model.compareAll();
+        for (const what of model.seen) seen.add(what);
         ran++;
       }),
       { numRuns: RUNS, endOnFailure: true },
     );
     expect(ran).toBe(RUNS);
+    const reached = [
+      'busy',
+      'called',
+      'claimed',
+      'deferred',
+      'ended',
+      'exhausted',
+      'freed later',
+      'granted',
+      'grown',
+      'leaked',
+      'listed',
+      'no frame',
+    ];
+    expect([...seen].sort()).toEqual(reached);
   });
 });
