@@ -1,0 +1,133 @@
+import { existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { build } from 'esbuild';
+import { exampleAsJavaScript, readmeExample } from './example.mjs';
+import { run } from './run.mjs';
+
+const MINUTE = 60_000;
+
+/** What npm needs to know of the registry, and nothing of this machine's or this repository's settings. */
+export function strangerEnv(/** @type {string} */ folder, /** @type {{ url: string, token: string }} */ { url, token }) {
+  const env = { ...process.env };
+  for (const name of Object.keys(env))
+    if (/^(npm_|pnpm_|NODE_PATH$|NODE_OPTIONS$|INIT_CWD$|VITEST|NODE_ENV$)/i.test(name)) delete env[name];
+  const userconfig = join(folder, 'npmrc');
+  const bare = url.replace(/^https?:/, '');
+  writeFileSync(
+    userconfig,
+    `registry=${url}\n@paravirt:registry=${url}\n${bare}:_authToken=${token}\nfund=false\naudit=false\nupdate-notifier=false\n`,
+  );
+  const local = '127.0.0.1,localhost,::1';
+  return {
+    ...env,
+    npm_config_userconfig: userconfig,
+    npm_config_registry: url,
+    npm_config_cache: join(folder, 'npm-cache'),
+    no_proxy: [local, process.env['no_proxy'] ?? process.env['NO_PROXY']].filter(Boolean).join(','),
+    NO_PROXY: [local, process.env['no_proxy'] ?? process.env['NO_PROXY']].filter(Boolean).join(','),
+  };
+}
+
+/** TypeScript and Node's types stand one folder up, where every resolution finds them and no installation sees them. */
+export function typescriptBeside(/** @type {string} */ folder) {
+  const modules = join(folder, 'node_modules');
+  mkdirSync(join(modules, '@types'), { recursive: true });
+  const require = createRequire(import.meta.url);
+  for (const name of ['typescript', '@types/node', 'undici-types']) {
+    const target = name === 'undici-types' ? undiciTypes(require) : dirname(require.resolve(`${name}/package.json`));
+    if (target !== null && !existsSync(join(modules, name))) symlinkSync(target, join(modules, name), 'dir');
+  }
+  return join(dirname(require.resolve('typescript/package.json')), 'bin', 'tsc');
+}
+
+/** @param {NodeJS.Require} require */
+function undiciTypes(require) {
+  try {
+    return dirname(createRequire(require.resolve('@types/node/package.json')).resolve('undici-types/package.json'));
+  } catch {
+    return null;
+  }
+}
+
+const base = { target: 'es2023', lib: ['es2023'], strict: true, types: ['node'], allowJs: true, checkJs: true, skipLibCheck: false };
+const projects = {
+  nodenext: { ...base, module: 'nodenext', moduleResolution: 'nodenext' },
+  bundler: { ...base, module: 'esnext', moduleResolution: 'bundler' },
+};
+
+/**
+ * Installs one package in an empty folder with plain npm, as somebody does who has only its README, and runs its example in each way of
+ * taking a package.
+ * @param {{ name: string, folder: string, readme: string, env: NodeJS.ProcessEnv, tsc: string, bin?: string }} options
+ *   folder: yet to be made, below that of `typescriptBeside`; readme: the folder of the package's README; bin: its command
+ */
+export async function tryPackage({ name, folder, readme, env, tsc, bin }) {
+  mkdirSync(folder);
+  const at = { cwd: folder, env };
+  const installed = join(folder, 'node_modules', name);
+  if (bin !== undefined) {
+    // npx alone brings it; nothing is installed beforehand.
+    await run('npx', ['--yes', name, '--version'], { ...at, timeoutMs: 3 * MINUTE });
+    const example = readmeExample(readme);
+    if (example.language === 'sh') await run('sh', ['-e', '-c', example.code], { ...at, timeoutMs: 3 * MINUTE });
+  }
+  await run('npm', ['install', name], { ...at, timeoutMs: 3 * MINUTE });
+  if (bin !== undefined) await run('npx', [bin, '--help'], { ...at, timeoutMs: MINUTE });
+  await importEntries(name, installed, at);
+  const example = readmeExample(readme);
+  if (example.language === 'sh') return;
+
+  // The README's own line: the packed example.
+  await run(process.execPath, [`node_modules/${name}/example.mjs`], { ...at, timeoutMs: MINUTE });
+  writeFileSync(join(folder, 'example.mjs'), await exampleAsJavaScript(example));
+  await run(process.execPath, ['example.mjs'], { ...at, timeoutMs: MINUTE });
+
+  for (const [resolution, settings] of Object.entries(projects)) {
+    const project = join(folder, resolution);
+    mkdirSync(project);
+    const file = `example.${example.language === 'ts' ? 'ts' : 'js'}`;
+    writeFileSync(join(project, 'package.json'), '{ "type": "module", "private": true }\n');
+    // A JavaScript example names no types: its parameters are inferred or any, and all else is checked.
+    const compilerOptions = { ...settings, noImplicitAny: example.language === 'ts', outDir: 'out', rootDir: '.' };
+    writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: [file] }));
+    writeFileSync(join(project, file), example.code);
+    await run(process.execPath, [tsc, '-p', 'tsconfig.json'], { cwd: project, env, timeoutMs: MINUTE });
+    let main = 'out/example.js';
+    if (resolution === 'bundler') {
+      main = 'out/bundle.mjs';
+      await build({
+        entryPoints: [join(project, file)],
+        outfile: join(project, main),
+        bundle: true,
+        format: 'esm',
+        platform: 'node',
+        logLevel: 'silent',
+      });
+    }
+    await run(process.execPath, [main], { cwd: project, env, timeoutMs: MINUTE });
+  }
+}
+
+/** Imports every entry that needs nothing but the package and its required peers. */
+async function importEntries(
+  /** @type {string} */ name,
+  /** @type {string} */ installed,
+  /** @type {{ cwd: string, env: NodeJS.ProcessEnv }} */ at,
+) {
+  const script = `
+    const { exports: entries, peerDependenciesMeta = {} } = JSON.parse((await import('node:fs')).readFileSync(${JSON.stringify(join(installed, 'package.json'))}, 'utf8'));
+    const optional = Object.keys(peerDependenciesMeta);
+    for (const [entry, target] of Object.entries(entries)) {
+      if (typeof target === 'string') continue;
+      const specifier = ${JSON.stringify(name)} + entry.slice(1);
+      try {
+        if (Object.keys(await import(specifier)).length === 0) throw new Error('it exports nothing');
+      } catch (error) {
+        if (optional.some((peer) => String(error.message).includes("'" + peer + "'"))) continue;
+        throw new Error(specifier + ' cannot be imported: ' + error.message, { cause: error });
+      }
+    }
+  `;
+  await run(process.execPath, ['--input-type=module', '--eval', script], { ...at, timeoutMs: MINUTE });
+}
