@@ -66,6 +66,10 @@ const commands = {
     run('turbo', ['run', 'check', '--output-logs=errors-only']);
     run('knip', []);
   },
+  'bench:nbd': (args) => {
+    build();
+    run(process.execPath, ['apps/cli/bench/nbd.mjs', ...args]);
+  },
   bench: (args) => run('turbo', ['run', 'bench', '--concurrency=1', ...args]),
 };
 

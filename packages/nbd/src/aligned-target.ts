@@ -151,6 +151,10 @@ export function alignedTarget(inner: NbdTarget, granule: number): NbdTarget {
     }),
     ...(inner.extents && {
       extents(offset: number, bytes: number, add: (bytes: number, flags: number) => boolean) {
+        if (isAligned(offset, bytes)) {
+          inner.extents?.(offset, bytes, add);
+          return;
+        }
         const { from, to } = spanOf(offset, bytes);
         let skip = offset - from;
         inner.extents?.(from, to - from, (length, flags) => {

@@ -1,5 +1,5 @@
 import { Extent } from './constants.ts';
-import type { NbdTarget } from './types.ts';
+import type { AddExtent, NbdTarget } from './types.ts';
 
 /** Most pieces that one sparse read is answered in, and most extents in one answer about allocation. */
 const READ_PIECES_MAX = 64;
@@ -36,8 +36,24 @@ function collect(
   return covered;
 }
 
+let firstBytes = 0;
+let firstFlags = 0;
+const first: AddExtent = (bytes, flags) => {
+  firstBytes = bytes;
+  firstFlags = flags;
+  return false;
+};
+
+/** Whether the range is one stretch without a hole: the common answer, found without an allocation. */
+function allData(target: NbdTarget, offset: number, bytes: number): boolean {
+  firstBytes = 0;
+  target.extents?.(offset, bytes, first);
+  return firstBytes >= bytes && (firstFlags & Extent.ZERO) === 0;
+}
+
 /** The range in data (0) and holes (`Extent.ZERO`), or undefined where no hole is worth telling. What was not described is data. */
 export function dataAndHoles(target: NbdTarget, offset: number, bytes: number): readonly Run[] | undefined {
+  if (allData(target, offset, bytes)) return undefined;
   const runs: Run[] = [];
   const covered = collect(target, offset, bytes, READ_PIECES_MAX - 1, runs, (room, flags) =>
     (flags & Extent.ZERO) !== 0 && room >= HOLE_BYTES_MIN ? Extent.ZERO : 0,

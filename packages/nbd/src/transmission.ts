@@ -19,6 +19,12 @@ import { putChunk, putOffset, putSimple } from './reply-headers.ts';
 import { refusalOf, type Terms } from './requests.ts';
 import type { NbdCounters, NbdExport, NbdLimits, NbdStream, NbdTarget } from './types.ts';
 
+/**
+ * A batch with this much data is handed over and answered in parts: the client takes in the first while the target works on the
+ * next. Smaller batches are worth one write for all of their replies.
+ */
+const PART_BYTES = 256 * 1024;
+
 /** One request under way; objects are reused. */
 interface Pending {
   type: number;
@@ -66,6 +72,8 @@ export class Transmission {
   #filling: Pending | undefined;
   #filled = 0;
   #fua = false;
+  /** Data asked for since the target was last told to begin, bytes. */
+  #unbegun = 0;
   /** Payload of a refused write that is still to be passed over. */
   #skip = 0;
   #rest: Uint8Array | undefined;
@@ -164,6 +172,11 @@ export class Transmission {
     this.#parsing = true;
     let at = 0;
     while (at < chunk.length && !this.#dead && !this.#leaving) {
+      if (this.#unbegun >= PART_BYTES) {
+        this.#unbegun = 0;
+        this.#target.kick?.();
+        this.#flush();
+      }
       if (this.#skip > 0) {
         const take = Math.min(this.#skip, chunk.length - at);
         this.#skip -= take;
@@ -186,6 +199,7 @@ export class Transmission {
         }
       }
     }
+    this.#unbegun = 0;
     this.#target.kick?.();
     this.#parsing = false;
     this.#flush();
@@ -398,6 +412,7 @@ export class Transmission {
   #charge(pending: Pending, bytes: number): void {
     pending.cost = bytes;
     this.#inFlightBytes += bytes;
+    this.#unbegun += bytes;
   }
 
   #reserve(pending: Pending, bytes: number): void {

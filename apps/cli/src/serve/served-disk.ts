@@ -5,7 +5,7 @@ import { composeStack, type DeviceChoice, type Stack, type StackOptions } from '
 import type { OpenedDisk } from '../disk/open.ts';
 import { CliError } from '../errors.ts';
 import type { IologWriter } from '../fio/iolog.ts';
-import { hostTime } from '../run/host-time.ts';
+import { HandTime } from '../run/hand-time.ts';
 
 /** Steps between two looks at the clock, and how long the machine may keep a socket waiting. */
 const STEPS = 256;
@@ -42,7 +42,8 @@ export function serveDisk(options: ServedOptions): ServedDisk {
     },
   });
   const { machine, bytes, info } = stack;
-  const drive = machine.drive(hostTime);
+  const time = new HandTime();
+  const drive = machine.drive(time);
   const began = performance.now();
   let paused = false;
   let more: NodeJS.Immediate | undefined;
@@ -57,13 +58,18 @@ export function serveDisk(options: ServedOptions): ServedDisk {
     // From inside an answer there is nothing to do: the loop below sees what was added.
     if (paused || running) return;
     running = true;
-    const end = performance.now() + SLICE_MS;
+    const end = time.hold() + SLICE_MS;
     let late = false;
-    while (!late && (bytes.move() || machine.step())) {
-      for (let steps = 0; steps < STEPS && machine.step(); steps += 1);
-      late = performance.now() >= end;
+    try {
+      while (!late && (bytes.move() || machine.step())) {
+        let steps = 0;
+        while (steps < STEPS && machine.step()) steps += 1;
+        late = steps === STEPS && time.hold() >= end;
+      }
+    } finally {
+      running = false;
+      time.release(!late);
     }
-    running = false;
     if (!late) return;
     more ??= setImmediate(() => {
       more = undefined;
