@@ -6,16 +6,6 @@ import type { Pulse } from './time/pulse.ts';
 import { Agent, type Item, type RunQueue } from './time/run-queue.ts';
 import type { Drive, ExternalWork, MachineEvents } from './types.ts';
 
-/** A posted call. */
-class Task {
-  readonly kind = 'task';
-  readonly dropped = false;
-  readonly run: () => void;
-  constructor(run: () => void) {
-    this.run = run;
-  }
-}
-
 const KINDS = ['upcall', 'task', 'timer'] as const;
 
 /** What carries the machine forward: picks who runs, runs one event, moves time when nobody can. */
@@ -27,7 +17,7 @@ export class RunLoop {
   readonly own: Agent = new Agent(-1);
   readonly #bus: EventBus<MachineEvents>;
   /** The bus's invariants, where it keeps them. */
-  readonly #rethrow: (() => void) | undefined;
+  readonly #owned: Pick<Bus<MachineEvents>, 'rethrow'> | undefined;
   readonly #stepTicks: number;
   readonly stepsMax: number;
   #channels: EventChannels | undefined;
@@ -50,7 +40,7 @@ export class RunLoop {
     this.stepsMax = parts.stepsMax;
     this.hashes = parts.queue.record === undefined ? undefined : [];
     const owned = parts.bus as Partial<Bus<MachineEvents>>;
-    this.#rethrow = typeof owned.rethrow === 'function' ? () => owned.rethrow!() : undefined;
+    this.#owned = typeof owned.rethrow === 'function' ? (owned as Bus<MachineEvents>) : undefined;
     this.clock.onEarlier = () => this.#poke();
   }
 
@@ -70,7 +60,7 @@ export class RunLoop {
   }
 
   post(agent: Agent, work: () => void): void {
-    this.push(agent, new Task(work));
+    this.push(agent, work);
   }
 
   #dueTimers(): void {
@@ -90,7 +80,7 @@ export class RunLoop {
   step(): boolean {
     const { queue, clock, pulse } = this;
     for (;;) {
-      clock.read();
+      if (this.#drive !== undefined) clock.read();
       if (clock.nextDue() <= clock.now) this.#dueTimers();
       const agent = queue.next();
       if (agent === undefined) {
@@ -100,31 +90,35 @@ export class RunLoop {
         continue;
       }
       const item = agent.shift();
-      if (item?.dropped === true) {
+      // Added before it runs: its code may block and let others, and its own later events, go on.
+      if (agent.waiting > 0) queue.add(agent);
+      if (typeof item === 'object' && item.dropped) {
         if (queue.record !== undefined) queue.record.pop();
-        queue.add(agent);
         continue;
       }
       pulse.steps++;
       if (this.#stepTicks > 0) clock.now += this.#stepTicks;
-      const kind = item === undefined ? 0 : item.kind === 'task' ? 1 : 2;
+      const kind = item === undefined ? 0 : typeof item === 'function' ? 1 : 2;
       pulse.note(agent.domid * 4 + kind, clock.now | 0);
-      // Added before it runs: its code may block and let others, and its own later events, go on.
-      queue.add(agent);
-      this.depth++;
-      try {
-        if (item === undefined) this.#channels!.deliver(agent.domid as DomId);
-        else item.run();
-      } finally {
-        this.depth--;
-      }
+      this.#carryOut(agent, item);
       if (this.hashes !== undefined) this.hashes.push(pulse.hash);
-      if (this.#rethrow !== undefined) this.#rethrow();
+      if (this.#owned !== undefined) this.#owned.rethrow();
       if (this.#bus.observed('hv:stepped')) {
         this.#bus.emit('hv:stepped', { step: pulse.steps, domid: agent.domid, kind: KINDS[kind]!, now: clock.now });
       }
       if (this.afterStep !== undefined) this.afterStep(agent);
       return true;
+    }
+  }
+
+  #carryOut(agent: Agent, item: Item): void {
+    this.depth++;
+    try {
+      if (item === undefined) this.#channels!.deliver(agent.domid as DomId);
+      else if (typeof item === 'function') item();
+      else item.run();
+    } finally {
+      this.depth--;
     }
   }
 

@@ -8,18 +8,25 @@ import {
   BAD_GNTREF,
   BAD_PAGE,
   GENERAL_ERROR,
+  GTF_READONLY,
   HOST_READ,
   HOST_WRITE,
   OKAY,
   PERMISSION_DENIED,
+  PERMIT_ACCESS,
   PIN_FULL,
+  READING,
   SUB_PAGE,
   TRANSITIVE,
   TYPE_MASK,
   WRITE_PINS,
+  WRITING,
 } from './codes.ts';
 import type { GrantWorld, Party } from './party.ts';
 import { setInUse, settleInUse } from './pin.ts';
+
+/** No status and no frame: the side has to be pinned. */
+const SLOW = -1000;
 
 /** One side of a copy while it is under way: what is held and what of the page may be touched. */
 class Side {
@@ -45,6 +52,9 @@ export class GrantCopies {
   readonly #frames: Frames;
   readonly #source: Side = new Side();
   readonly #dest: Side = new Side();
+  /** Whose page, and which, the last `#peek` found. */
+  #peekedParty: Party | undefined = undefined;
+  #peekedGfn = -1;
 
   constructor(world: GrantWorld, frames: Frames) {
     this.#world = world;
@@ -56,6 +66,60 @@ export class GrantCopies {
     const bytes = op.bytes;
     // Nothing to move: nothing is looked at, pinned or refused.
     if (bytes === 0) return OKAY;
+    const { mayCopy } = this.#world.policy;
+    const from = mayCopy === undefined ? this.#peek(caller, op.source, true) : SLOW;
+    if (from !== SLOW) {
+      const to = this.#peek(caller, op.dest, false);
+      if (to !== SLOW) return this.#moveWhole(op, from, to);
+    }
+    return this.#copySlow(caller, op);
+  }
+
+  /**
+   * What a side leads to when nobody has it pinned and nobody can look at the table meanwhile: then the pin of a copy, set and
+   * cleared within the call, is seen by no one, and the checks alone remain. The flags end as the pin would leave them.
+   * @returns the frame, or `SLOW` where the pin matters or something is refused: what refuses first is decided the long way.
+   */
+  #peek(caller: Party, ptr: CopyPtr, readonly: boolean): number {
+    const { domid } = ptr;
+    const own = domid === DOMID.SELF;
+    if (!ptr.isRef) {
+      if (!own && domid !== caller.id) return SLOW;
+      this.#peekedParty = caller;
+      this.#peekedGfn = ptr.frameOrRef;
+      const mfn = caller.memory.mfnOf(ptr.frameOrRef, !readonly);
+      return mfn < 0 ? SLOW : mfn;
+    }
+    const granter = own ? caller : this.#world.parties[domid];
+    if (granter === undefined) return SLOW;
+    const table = granter.grants;
+    const ref = ptr.frameOrRef >>> 0;
+    if (table.atomic || ref >= table.entries || table.pin[ref] !== 0) return SLOW;
+    const { u32 } = table.viewsOf(ref);
+    const word = table.wordOf(ref);
+    const header = u32[word]!;
+    if ((header & (TYPE_MASK | SUB_PAGE)) !== PERMIT_ACCESS || header >>> 16 !== caller.id) return SLOW;
+    if (!readonly && (header & GTF_READONLY) !== 0) return SLOW;
+    const gfn = table.version === 1 ? u32[word + 1]! : u32[word + 3]! * 0x1_0000_0000 + u32[word + 2]!;
+    const mfn = granter.memory.mfnOf(gfn, !readonly);
+    if (mfn < 0) return SLOW;
+    if ((table.inUseOf(ref) & (READING | WRITING)) !== 0) table.lower(ref, READING | WRITING);
+    this.#peekedParty = granter;
+    this.#peekedGfn = gfn;
+    return mfn;
+  }
+
+  #moveWhole(op: CopyOp, from: number, to: number): number {
+    const { bytes } = op;
+    const fromOffset = op.source.offset;
+    const toOffset = op.dest.offset;
+    if (!(fromOffset >= 0 && toOffset >= 0 && bytes > 0 && fromOffset + bytes <= PAGE && toOffset + bytes <= PAGE)) return BAD_COPY_ARG;
+    this.#frames.copyBytes(to, toOffset, from, fromOffset, bytes);
+    this.#peekedParty!.memory.markDirty(this.#peekedGfn);
+    return OKAY;
+  }
+
+  #copySlow(caller: Party, op: CopyOp): number {
     const source = this.#source;
     const dest = this.#dest;
     let status = this.#lookUp(caller, op.source, source);
@@ -67,7 +131,7 @@ export class GrantCopies {
     if (status !== OKAY) return status;
     status = this.#claim(caller, op.dest, dest, false);
     if (status === OKAY) {
-      status = this.#move(op.source.offset, op.dest.offset, bytes);
+      status = this.#move(op.source.offset, op.dest.offset, op.bytes);
       this.#release(dest, false);
     }
     this.#release(source, true);
@@ -229,13 +293,7 @@ export class GrantCopies {
       return BAD_COPY_ARG;
     if (sourceOffset < source.start || sourceOffset + bytes > source.start + source.length) return GENERAL_ERROR;
     if (destOffset < dest.start || destOffset + bytes > dest.start + dest.length) return GENERAL_ERROR;
-    const frames = this.#frames;
-    const from = frames.offsetOf(source.mfn) + sourceOffset;
-    const to = frames.offsetOf(dest.mfn) + destOffset;
-    const fromViews = frames.viewsOf(source.mfn);
-    const toViews = frames.viewsOf(dest.mfn);
-    if (fromViews === toViews) toViews.u8.copyWithin(to, from, from + bytes);
-    else toViews.u8.set(fromViews.u8.subarray(from, from + bytes), to);
+    this.#frames.copyBytes(dest.mfn, destOffset, source.mfn, sourceOffset, bytes);
     (dest.farParty ?? dest.party!).memory.markDirty(dest.gfn);
     return OKAY;
   }

@@ -258,14 +258,18 @@ export class AddressSpace implements PageTable {
    * @throws {HvError} `page-fault`: the page is not mapped, or is written to and read-only.
    */
   resolve(vfn: number, writing: boolean): number {
-    const stretch = this.#find(vfn);
-    const entry = stretch === undefined ? 0 : stretch.entries[this.#at]!;
+    const entry = vfn < this.#windowLength ? this.#window.entries[vfn]! : this.#entryFar(vfn);
     if ((entry & PRESENT) === 0 || (writing && (entry & WRITABLE) === 0)) this.#fault(vfn, writing);
     const frames = this.#frames;
     const mfn = entry >>> FLAG_BITS;
     const bank = frames.banks[frames.bankOf[mfn]!]!;
-    this.views = bank.views;
+    if (this.views !== bank.views) this.views = bank.views;
     return (mfn - bank.first) * PAGE;
+  }
+
+  #entryFar(vfn: number): number {
+    const stretch = this.#findFar(vfn);
+    return stretch === undefined ? 0 : stretch.entries[this.#at]!;
   }
 
   #fault(vfn: number, writing: boolean): never {

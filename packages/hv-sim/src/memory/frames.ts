@@ -67,6 +67,8 @@ export class Frames {
   /** Frames owned, by domid. */
   readonly held: Int32Array = new Int32Array(0x8000);
   #handles: (MemoryFrame | undefined)[] = [];
+  /** A ready view of each frame that was copied whole: making one costs as much as the copy. */
+  #pages: (Uint8Array | undefined)[] = [];
   #heaps: FreeStack[] = [];
   /** Frame numbers below this are given to banks. */
   #numbers = 0;
@@ -173,6 +175,7 @@ export class Frames {
     bank.views.u8 = u8;
     bank.views.u16 = u16;
     bank.views.u32 = u32;
+    this.#pages.fill(undefined, bank.first, bank.first + bank.framesMax);
     const before = bank.frames;
     bank.frames = Math.min(Math.floor(buffer.byteLength / PAGE), bank.framesMax);
     this.#freeNew(bank, before);
@@ -184,6 +187,7 @@ export class Frames {
     for (let mfn = bank.first; mfn < bank.first + bank.frames; mfn++) {
       invariant(this.refs[mfn] === 0, () => `frame ${mfn} of a dropped bank is still referenced`);
       this.#handles[mfn] = undefined;
+      this.#pages[mfn] = undefined;
     }
     this.#recycled.push({ first: bank.first, frames: bank.framesMax });
     const at = this.banks.indexOf(bank);
@@ -265,6 +269,31 @@ export class Frames {
       this.#handles[mfn] = handle;
     }
     return handle;
+  }
+
+  /** The frame's 4096 bytes. */
+  page(mfn: number): Uint8Array {
+    let page = this.#pages[mfn];
+    if (page === undefined) {
+      const at = this.offsetOf(mfn);
+      page = this.viewsOf(mfn).u8.subarray(at, at + PAGE);
+      this.#pages[mfn] = page;
+    }
+    return page;
+  }
+
+  /** Copies bytes from one frame to another, or within one. Neither side crosses its page. */
+  copyBytes(to: number, toOffset: number, from: number, fromOffset: number, bytes: number): void {
+    if (bytes === PAGE) {
+      this.page(to).set(this.page(from));
+      return;
+    }
+    const toAt = this.offsetOf(to) + toOffset;
+    const fromAt = this.offsetOf(from) + fromOffset;
+    const toViews = this.viewsOf(to);
+    const fromViews = this.viewsOf(from);
+    if (toViews === fromViews) toViews.u8.copyWithin(toAt, fromAt, fromAt + bytes);
+    else toViews.u8.set(fromViews.u8.subarray(fromAt, fromAt + bytes), toAt);
   }
 
   /** Fills a frame with zeroes. */

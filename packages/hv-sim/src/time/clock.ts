@@ -1,5 +1,5 @@
 import { type SchedulerAction, type SchedulerLike, Subscription } from 'rxjs';
-import type { Agent } from './run-queue.ts';
+import type { Agent, DueTimer } from './run-queue.ts';
 import { TimerHeap } from './timer-heap.ts';
 
 /** Where real time comes from. Passed in by whoever runs the machine in real time. Milliseconds. */
@@ -10,8 +10,7 @@ export interface TimeSource {
 }
 
 /** A piece of work at a time. Reschedules itself as RxJS actions do: `this.schedule(state, delay)`. */
-class TimedAction<T> extends Subscription implements SchedulerAction<T> {
-  readonly kind = 'timer';
+class TimedAction<T> extends Subscription implements SchedulerAction<T>, DueTimer {
   readonly agent: Agent;
   readonly #clock: Clock;
   readonly #work: (this: SchedulerAction<T>, state?: T) => void;

@@ -1,8 +1,14 @@
 import { HvError } from '../errors.ts';
 import type { Random } from './random.ts';
 
-/** What stands in an agent's queue: a piece of work, or `undefined` for "deliver its event channels". */
-export type Item = { run(): void; readonly kind: 'task' | 'timer'; readonly dropped: boolean } | undefined;
+/** A timer that is due. Dropped when it was taken back after it became due. */
+export interface DueTimer {
+  run(): void;
+  readonly dropped: boolean;
+}
+
+/** What stands in an agent's queue: a posted call, a timer that is due, or `undefined` for "deliver its event channels". */
+export type Item = (() => void) | DueTimer | undefined;
 
 /** Which runnable domain comes next: in turn, drawn from the seed, or as recorded and then in turn or drawn. */
 export type RunOrder = 'round-robin' | 'random' | { readonly schedule: ArrayLike<number>; readonly afterwards?: 'round-robin' | 'random' };

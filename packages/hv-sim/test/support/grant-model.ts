@@ -39,6 +39,8 @@ interface Party {
   active: Map<number, Active>;
   /** References whose flags their owner overwrote: their in-use bits are its own doing. */
   scribbled: Set<number>;
+  /** Reserved references that were mapped when the layout changed: their in-use bits came over as their owner had left them. */
+  carried: Set<number>;
 }
 
 const entriesOf = (party: Party): number => party.frames * (party.version === 1 ? 512 : 256);
@@ -72,6 +74,7 @@ export class GrantModel {
       ram: new Map(),
       active: new Map(),
       scribbled: new Set(),
+      carried: new Set(),
     };
     face.hypercalls.setupTable(1, party.table);
     for (let gfn = 0; gfn < RAM; gfn++) this.#name(party, gfn);
@@ -299,7 +302,10 @@ export class GrantModel {
       party.status = [];
       if (version === 2) party.face.hypercalls.getStatusFrames(1, party.status);
       party.scribbled.clear();
-      for (let ref = 0; ref < 8; ref++) party.scribbled.add(ref);
+      for (let ref = 0; ref < 8; ref++) {
+        party.scribbled.add(ref);
+        if (this.#pins(party, ref).host > 0) party.carried.add(ref);
+      }
     }
     return { status, expected };
   }
@@ -368,6 +374,8 @@ export class GrantModel {
     for (let ref = 0; ref < 16; ref++) {
       if (party.version === 1 && party.scribbled.has(ref)) continue;
       const { host, write } = this.#pins(party, ref);
+      if (host === 0) party.carried.delete(ref);
+      if (party.carried.has(ref)) continue;
       const expected = (host > 0 ? 8 : 0) | (write > 0 ? 16 : 0);
       const found = this.#inUse(party, ref);
       if (found !== expected) throw new Error(`reference ${ref} of domain ${party.id} has flags ${found}, the mappings say ${expected}`);
