@@ -1,9 +1,6 @@
 import type { DomId, Gfn, Gref } from '@paravirt/event-bus/contract';
 import type { Grants, PoolFigures } from './types.ts';
 
-const POOLED = 1;
-const OUT = 2;
-
 /**
  * A queue's own grant references: reserved once and without access, opened for a request, closed when it is over. A request that
  * finds the pool empty gets new references, given back to the table at its end. A reference that the peer still maps when its
@@ -12,7 +9,6 @@ const OUT = 2;
  * References are lent last in first out (the warmest entry again) or first in first out, as the original does.
  */
 export class GrefPool {
-  readonly figures: PoolFigures = { hits: 0, misses: 0, quarantined: 0, quarantinedEver: 0, live: 0, free: 0, exhausted: 0 };
   private readonly grants: Grants;
   private readonly peer: DomId;
   private readonly fifo: boolean;
@@ -21,8 +17,13 @@ export class GrefPool {
   private readonly free: Uint32Array;
   private head = 0;
   private count = 0;
-  /** By reference: POOLED, and OUT while lent. */
-  private kind: Uint8Array = new Uint8Array(1024);
+  /** By reference: 1 where it is the pool's to keep. */
+  private pooled: Uint8Array = new Uint8Array(1024);
+  private hits = 0;
+  private misses = 0;
+  private live = 0;
+  private exhausted = 0;
+  private quarantinedEver = 0;
   private readonly held: Gref[] = [];
   private readonly heldGfns: number[] = [];
   private readonly heldPages: number[] = [];
@@ -37,58 +38,48 @@ export class GrefPool {
     for (let i = 0; i < size; i++) {
       const gref = grants.reserve();
       if (gref === -1) break;
-      this.mark(gref, POOLED);
+      this.keep(gref);
       this.free[this.count++] = gref;
     }
     // A stack lends its top first: the lowest reference should come first, as from a fresh table.
     if (!this.fifo) this.free.subarray(0, this.count).reverse();
-    this.figures.free = this.count;
+  }
+
+  /** How it stands, in a fresh object. */
+  get figures(): PoolFigures {
+    const { hits, misses, quarantinedEver, live, exhausted } = this;
+    return { hits, misses, quarantined: this.held.length, quarantinedEver, live, free: this.count, exhausted };
   }
 
   /** A reference without access, or -1 when pool and table are empty. O(1). */
   claim(): Gref | -1 {
-    if (this.count > 0) {
-      let gref: number;
-      this.count--;
-      if (this.fifo) {
-        gref = this.free[this.head]!;
-        if (++this.head === this.free.length) this.head = 0;
-      } else gref = this.free[this.count]!;
-      this.kind[gref] = POOLED | OUT;
-      this.figures.hits++;
-      this.figures.free = this.count;
-      return gref as Gref;
-    }
-    const gref = this.grants.reserve();
-    if (gref === -1) {
-      this.figures.exhausted++;
-      return -1;
-    }
-    this.mark(gref, OUT);
-    this.figures.misses++;
+    if (this.count === 0) return this.miss();
+    this.count--;
+    this.hits++;
+    if (!this.fifo) return this.free[this.count] as Gref;
+    const gref = this.free[this.head] as Gref;
+    if (++this.head === this.free.length) this.head = 0;
     return gref;
   }
 
   /** Gives back a claimed reference that was never opened. */
   unclaim(gref: Gref): void {
-    if ((this.kind[gref]! & POOLED) === 0) {
-      this.kind[gref] = 0;
+    if (this.pooled[gref] !== 1) {
       this.grants.release(gref);
       return;
     }
-    this.kind[gref] = POOLED;
+    let at = this.count++;
     if (this.fifo) {
-      let at = this.head + this.count;
+      at += this.head;
       if (at >= this.free.length) at -= this.free.length;
-      this.free[at] = gref;
-    } else this.free[this.count] = gref;
-    this.figures.free = ++this.count;
+    }
+    this.free[at] = gref;
   }
 
   /** Opens a claimed reference. */
   open(gref: Gref, gfn: Gfn, readonly: boolean): void {
     this.grants.permit(gref, this.peer, gfn, readonly);
-    this.figures.live++;
+    this.live++;
   }
 
   /**
@@ -96,7 +87,7 @@ export class GrefPool {
    * kept by it until `retry` succeeds.
    */
   close(gref: Gref, gfn: Gfn, page: number): boolean {
-    this.figures.live--;
+    this.live--;
     if (this.grants.revoke(gref)) {
       this.unclaim(gref);
       return true;
@@ -104,8 +95,7 @@ export class GrefPool {
     this.held.push(gref);
     this.heldGfns.push(gfn);
     this.heldPages.push(page);
-    this.figures.quarantined = this.held.length;
-    this.figures.quarantinedEver++;
+    this.quarantinedEver++;
     this.onHeld(gref, gfn);
     return false;
   }
@@ -113,7 +103,7 @@ export class GrefPool {
   /** Closes a reference unless the peer maps it; then it stays open, as a persistent grant, and the answer is false. */
   closeIdle(gref: Gref): boolean {
     if (!this.grants.revoke(gref)) return false;
-    this.figures.live--;
+    this.live--;
     this.unclaim(gref);
     return true;
   }
@@ -139,7 +129,6 @@ export class GrefPool {
     this.held.length = kept;
     this.heldGfns.length = kept;
     this.heldPages.length = kept;
-    this.figures.quarantined = kept;
     for (let i = 0; i < back.length; i += 3) {
       this.unclaim(back[i] as Gref);
       returned(back[i] as Gref, back[i + 1] as Gfn, back[i + 2]!);
@@ -158,29 +147,39 @@ export class GrefPool {
   destroy(returned: (gref: Gref, gfn: Gfn, page: number) => void): void {
     while (this.count > 0) {
       const gref = this.claim() as Gref;
-      this.kind[gref] = 0;
+      this.pooled[gref] = 0;
       this.grants.release(gref);
     }
-    this.figures.free = 0;
     for (let i = 0; i < this.held.length; i++) {
       const gref = this.held[i]!;
       const gfn = this.heldGfns[i] as Gfn;
       const page = this.heldPages[i]!;
-      this.kind[gref] = 0;
+      this.pooled[gref] = 0;
       this.grants.endLater(gref, () => returned(gref, gfn, page));
     }
     this.held.length = 0;
     this.heldGfns.length = 0;
     this.heldPages.length = 0;
-    this.figures.quarantined = 0;
   }
 
-  private mark(gref: Gref, kind: number): void {
-    if (gref >= this.kind.length) {
-      const wider = new Uint8Array(Math.max(gref + 1, this.kind.length * 2));
-      wider.set(this.kind);
-      this.kind = wider;
+  /** References that the peer still maps although their request is over. */
+  get quarantined(): number {
+    return this.held.length;
+  }
+
+  private miss(): Gref | -1 {
+    const gref = this.grants.reserve();
+    if (gref === -1) this.exhausted++;
+    else this.misses++;
+    return gref;
+  }
+
+  private keep(gref: Gref): void {
+    if (gref >= this.pooled.length) {
+      const wider = new Uint8Array(Math.max(gref + 1, this.pooled.length * 2));
+      wider.set(this.pooled);
+      this.pooled = wider;
     }
-    this.kind[gref] = kind;
+    this.pooled[gref] = 1;
   }
 }

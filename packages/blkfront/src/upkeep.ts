@@ -71,7 +71,7 @@ export class Upkeep {
   /** What follows from answers having been handled. */
   settle({ refs, pages, ring }: OpenQueue): void {
     const { timers, options } = this.parts;
-    const { quarantined } = refs.figures;
+    const { quarantined } = refs;
     if (quarantined > 0) {
       if (quarantined > ring.shadows.slots * ring.shadows.maxSegments) {
         this.parts.onBroken(`the backend keeps ${quarantined} pages of finished requests mapped`);
@@ -156,7 +156,7 @@ export class Upkeep {
         pages.returned(page);
         this.returned(gref, gfn);
       });
-      left += refs.figures.quarantined;
+      left += refs.quarantined;
       ring.retry();
     }
     if (left === 0) return;
