@@ -41,7 +41,11 @@ function manifestProblems(manifest, files) {
   need(files.includes('LICENSE'), 'has no LICENSE');
   need(files.includes('README.md'), 'has no README.md');
   need(manifest.engines?.['node'] === '>=20.19', `engines.node is ${JSON.stringify(manifest.engines?.['node'])}, not ">=20.19"`);
-  need(manifest.repository !== undefined, 'has no repository');
+  const { url, directory } = /** @type {{ url?: string, directory?: string }} */ (manifest.repository ?? {});
+  need(
+    /^git\+https:\/\/github\.com\/[\w.-]+\/[\w.-]+\.git$/.test(url ?? '') && /^(?:packages|apps)\/[\w-]+$/.test(directory ?? ''),
+    `repository is ${JSON.stringify(manifest.repository)}`,
+  );
   need(manifest.sideEffects !== undefined, 'does not say whether it has sideEffects');
   need(manifest.publishConfig?.access === 'public', 'publishConfig.access is not "public"');
   need(manifest.exports?.['./package.json'] === './package.json', 'does not export its package.json');
@@ -90,17 +94,13 @@ function dependencyProblems(manifest, folder, files) {
       }
     }
   }
+  // A peer of our own packages is used through them: it must be the user's one rxjs.
+  if (Object.keys(manifest.dependencies ?? {}).some((name) => name.startsWith('@paravirt/'))) used.add('rxjs');
   for (const name of Object.keys(manifest.dependencies ?? {}))
     if (!used.has(name)) problems.add(`depends on ${name} and imports it nowhere`);
-  const ofDependencies = new Set(requiredBy(manifest));
   for (const name of Object.keys(manifest.peerDependencies ?? {}))
-    if (!used.has(name) && !ofDependencies.has(name)) problems.add(`wants ${name} beside it and imports it nowhere`);
+    if (!used.has(name)) problems.add(`wants ${name} beside it and imports it nowhere`);
   return [...problems];
-}
-
-/** A peer of our own dependencies is ours to hand on: rxjs must be the user's one rxjs. @param {import('./packages.mjs').Manifest} manifest */
-function requiredBy(manifest) {
-  return Object.keys(manifest.dependencies ?? {}).some((name) => name.startsWith('@paravirt/')) ? ['rxjs'] : [];
 }
 
 /**
