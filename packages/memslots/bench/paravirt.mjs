@@ -39,14 +39,19 @@ export function runParavirt(w) {
   const miss = translating(memslots, w.miss);
   const change = measure(w.change.length, (count) => {
     for (let i = 0; i < count; i++) {
-      const { id, base, pages, hva } = w.regions[w.change[i]];
+      const id = w.change[i];
+      const base = w.rows[id * 3];
+      const pages = w.rows[id * 3 + 1];
+      const hva = w.rows[id * 3 + 2];
       memslots.setUserMemoryRegion({ slot: id, flags: 0, guestPhysAddr: 0, memorySize: 0, userspaceAddr: 0 });
       memslots.setUserMemoryRegion({ slot: id, flags: 0, guestPhysAddr: base * 4096, memorySize: pages * 4096, userspaceAddr: hva });
     }
   });
   const move = measure(w.moveId.length * 2, (count) => {
     for (let i = 0; i < count; i++) {
-      const { id, base, hva } = w.regions[w.moveId[i >> 1]];
+      const id = w.moveId[i >> 1];
+      const base = w.rows[id * 3];
+      const hva = w.rows[id * 3 + 2];
       const to = (i & 1) === 0 ? w.moveTo[i >> 1] : base;
       memslots.setUserMemoryRegion({ slot: id, flags: 0, guestPhysAddr: to * 4096, memorySize: 4096, userspaceAddr: hva });
     }

@@ -19,14 +19,19 @@ export function runPlain(w) {
   const miss = translating(w.miss);
   const change = measure(w.change.length, (count) => {
     for (let i = 0; i < count; i++) {
-      const { id, base, pages, hva } = w.regions[w.change[i]];
+      const id = w.change[i];
+      const base = w.rows[id * 3];
+      const pages = w.rows[id * 3 + 1];
+      const hva = w.rows[id * 3 + 2];
       slots.delete(id);
       slots.set(id, base, pages, hva, 0);
     }
   });
   const move = measure(w.moveId.length * 2, (count) => {
     for (let i = 0; i < count; i++) {
-      const { id, base, hva } = w.regions[w.moveId[i >> 1]];
+      const id = w.moveId[i >> 1];
+      const base = w.rows[id * 3];
+      const hva = w.rows[id * 3 + 2];
       slots.set(id, (i & 1) === 0 ? w.moveTo[i >> 1] : base, 1, hva, 0);
     }
   });

@@ -89,7 +89,8 @@ export function makeWorkload(slots, seed = 1) {
   const small = regions.filter(({ pages }) => pages === 1);
   const moveId = new Uint32Array(CHANGES).map(() => small[below(small.length)].id);
   const moveTo = new Float64Array(CHANGES).map(() => holes[below(slots)].base);
-  return { slots, regions, hit, spread, same, miss, host, change, moveId, moveTo };
+  const rows = Float64Array.from(regions.flatMap(({ base, pages, hva: host }) => [base, pages, host]));
+  return { slots, regions, rows, hit, spread, same, miss, host, change, moveId, moveTo };
 }
 
 /** The same for the C programs: 64-bit numbers, little endian, in the order of workload.h. */

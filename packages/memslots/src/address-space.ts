@@ -354,7 +354,7 @@ export class AddressSpace implements AddressSpaceView {
     if (this.index.tunings === this.#tunings) return;
     this.#tunings = this.index.tunings;
     let hints = 1;
-    while (hints < this.index.size * 2 && hints < HINTS_MAX) hints *= 2;
+    while (hints * 3 < this.index.size * 4 && hints < HINTS_MAX) hints *= 2;
     if (hints !== this.#hints.length) this.#hints = new Uint16Array(hints);
     this.#hintMask = hints - 1;
     this.#hintScale = hintScale(this.index.span, hints);

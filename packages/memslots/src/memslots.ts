@@ -6,6 +6,7 @@ import type { DirtyLog } from './dirty-log.ts';
 import { refuse } from './errors.ts';
 import type { MemslotsEvents } from './events.ts';
 import { resolveOptions } from './options.ts';
+import { Publisher } from './publisher.ts';
 import { type CheckedRegion, checkRegion, frameAt, gfnOf, INVALID, isBelow, type Limits, wholeOf } from './region.ts';
 import type { SlotSnapshot } from './snapshot.ts';
 import {
@@ -19,7 +20,6 @@ import {
   LOG_DIRTY_PAGES,
   type MemoryRegion,
   type Memslots,
-  type MemslotsHooks,
   type MemslotsOptions,
   PAGE_SIZE,
   type PendingChange,
@@ -29,26 +29,21 @@ import {
   type U64,
 } from './types.ts';
 
-const NO_HOOKS: MemslotsHooks = {};
-
 class MemslotsTable implements Memslots {
   readonly options: Memslots['options'];
   readonly #limits: Limits;
   readonly #spaces: AddressSpace[] = [];
-  readonly #hooks: MemslotsHooks;
-  readonly #hooked: boolean;
+  readonly #publisher: Publisher;
   readonly #bus: EventBus<MemslotsEvents>;
   readonly #region: CheckedRegion = { id: 0, asId: 0, flags: 0, gfn: 0, pages: 0, hostFrame: 0 };
   readonly #hits: number[] = [];
-  #busy = false;
 
   constructor(options: MemslotsOptions) {
     const { resolved, limits } = resolveOptions(options);
     this.options = resolved;
     this.#limits = limits;
-    this.#hooks = options.hooks ?? NO_HOOKS;
-    this.#hooked = options.hooks !== undefined;
     this.#bus = options.bus ?? createEventBus<MemslotsEvents>();
+    this.#publisher = new Publisher(options.hooks ?? {}, this.#bus, resolved);
     for (let asId = 0; asId < limits.addressSpaces; asId++) this.#spaces.push(new AddressSpace(asId, limits.memSlotsNum));
   }
 
@@ -112,7 +107,7 @@ class MemslotsTable implements Memslots {
 
   /** Checks 8 to 11, then the change. */
   #set({ id, asId, flags, gfn, pages, hostFrame }: CheckedRegion): ChangeKind {
-    if (this.#busy) refuse('busy', 'slot', id, 'no change from inside another (hooks only look)');
+    if (this.#publisher.busy) refuse('busy', 'slot', id, 'no change from inside another (hooks only look)');
     const space = this.#spaces[asId]!;
     const row = space.rowOf(id);
     if (pages === 0) {
@@ -151,48 +146,48 @@ class MemslotsTable implements Memslots {
 
   #create(space: AddressSpace, id: number, gfn: number, pages: number, hostAddress: number, flags: number): void {
     let change: PendingChange | null = null;
-    if (this.#told()) {
+    if (this.#publisher.told()) {
       const { asId } = space;
       change = { asId, kind: 'create', old: null, new: { id, asId, baseGfn: gfn, pages, flags, userspaceAddr: hostAddress } };
-      this.#prepare(change);
+      this.#publisher.prepare(change);
     }
     this.#checkCap(gfn, pages);
     const row = space.insert(id, gfn, pages, hostAddress, flags);
     this.#fitLog(space, row, flags);
-    this.#finish(space, change);
+    this.#publisher.finish(space, change);
   }
 
   #setFlags(space: AddressSpace, row: number, flags: number): void {
     let change: PendingChange | null = null;
-    if (this.#told()) {
+    if (this.#publisher.told()) {
       const old = space.slotOf(row);
       change = { asId: space.asId, kind: 'flags', old, new: { ...old, flags } };
-      this.#prepare(change);
+      this.#publisher.prepare(change);
     }
     space.setFlags(row, flags);
     this.#fitLog(space, row, flags);
-    this.#finish(space, change);
+    this.#publisher.finish(space, change);
   }
 
   /** Delete and move: the old slot is published as invalid first, then what comes after it, or the old slot again. */
   #replace(kind: 'delete' | 'move', space: AddressSpace, row: number, gfn: number, flags: number): void {
     const had = space.flags[row]!;
     let change: PendingChange | null = null;
-    if (this.#told()) {
+    if (this.#publisher.told()) {
       const old = space.slotOf(row);
       change = { asId: space.asId, kind, old, new: kind === 'delete' ? null : { ...old, baseGfn: gfn, flags } };
     }
     space.setFlags(row, had | INVALID);
     try {
-      this.#publish(space);
+      this.#publisher.publish(space);
       if (change !== null) {
-        this.#flush(change);
-        this.#prepare(change);
+        this.#publisher.flush(change);
+        this.#publisher.prepare(change);
       }
       if (kind === 'move') this.#checkCap(gfn, space.pagesOf(row));
     } catch (error) {
       space.setFlags(row, had);
-      this.#publish(space);
+      this.#publisher.publish(space);
       throw error;
     }
     if (kind === 'delete') space.remove(row);
@@ -201,36 +196,7 @@ class MemslotsTable implements Memslots {
       space.setFlags(row, flags);
       this.#fitLog(space, row, flags);
     }
-    this.#finish(space, change);
-  }
-
-  /** Whether anybody wants the change as an object. */
-  #told(): boolean {
-    return this.#hooked || this.#bus.observed('memslots:changed');
-  }
-
-  #flush(change: PendingChange): void {
-    const hooks = this.#hooks;
-    if (hooks.flush === undefined) return;
-    this.#busy = true;
-    try {
-      hooks.flush(change.asId, change.old!);
-    } finally {
-      this.#busy = false;
-    }
-  }
-
-  #prepare(change: PendingChange): void {
-    const hooks = this.#hooks;
-    if (hooks.prepare === undefined) return;
-    let ret: number;
-    this.#busy = true;
-    try {
-      ret = hooks.prepare(change) ?? 0;
-    } finally {
-      this.#busy = false;
-    }
-    if (ret < 0) refuse('prepare', 'slot', (change.new ?? change.old)!.id, 'what the preparation step accepts', { ret });
+    this.#publisher.finish(space, change);
   }
 
   /** The cap stands in the preparation step, where the architecture's checks are: an overlap wins over it. */
@@ -238,51 +204,6 @@ class MemslotsTable implements Memslots {
     const { maxGfn } = this.#limits;
     if (maxGfn !== null && gfn + pages - 1 > maxGfn)
       refuse('max-gfn', 'guestPhysAddr', gfn * PAGE_SIZE, `a last frame of at most ${maxGfn}`);
-  }
-
-  /** Makes the present set current and gives it its number. */
-  #publish(space: AddressSpace): void {
-    const old = space.generation;
-    const hooks = this.#hooks;
-    if (hooks.install === undefined && hooks.generation === undefined) {
-      space.generation = old + this.#spaces.length;
-      return;
-    }
-    this.#busy = true;
-    space.generation = -1 - old;
-    try {
-      hooks.install?.(space.asId, old);
-    } finally {
-      this.#busy = false;
-      space.generation = old + this.#spaces.length;
-    }
-    this.#busy = true;
-    try {
-      hooks.generation?.(space.asId, space.generation);
-    } finally {
-      this.#busy = false;
-    }
-  }
-
-  #finish(space: AddressSpace, change: PendingChange | null): void {
-    this.#publish(space);
-    if (change !== null) this.#tell(space, change);
-  }
-
-  #tell(space: AddressSpace, change: PendingChange): void {
-    const hooks = this.#hooks;
-    const { generation } = space;
-    if (hooks.commit !== undefined) {
-      this.#busy = true;
-      try {
-        hooks.commit(change);
-      } finally {
-        this.#busy = false;
-      }
-    }
-    if (this.#bus.observed('memslots:changed')) {
-      this.#bus.emit('memslots:changed', { source: this.options.name, ...change, generation });
-    }
   }
 
   /** A slot has a dirty log exactly when it is flagged so; one it has stays. */

@@ -7,16 +7,16 @@ const JOIN_BELOW = 6;
 const JOIN_ROOM = 12;
 /** Free places of a neighbour that make it worth moving entries there. */
 const ROOM = 3;
-const HINTS_MAX = 1 << 14;
+const HINTS_MAX = 1 << 13;
 /** Spans looked at to choose the width of a hint. */
 const SAMPLES = 31;
 /** How many times the typical span of a block the mean may be before the typical one is believed. */
 const SPREAD_MAX = 4;
 const NONE = 0xffff;
 
-/** An eighth more at a time: the tables stay close to what is used, and growing stays cheap on average. */
+/** A sixteenth more at a time: the tables stay close to what is used, and growing stays cheap on average. */
 export function growTo(need: number, have: number, cap: number): number {
-  return Math.min(cap, Math.max(need, have + (have >> 3) + 1));
+  return Math.min(cap, Math.max(need, have + (have >> 4) + 1));
 }
 
 /** A longer copy of a table. */
@@ -256,7 +256,7 @@ export class SlotIndex {
     const whole = this.keys[(last << BLOCK_BITS) + this.counts[last]! - 1]! - firsts[0]!;
     this.span = Math.max(1, Math.min(whole, this.#typicalSpan() * blocks * SPREAD_MAX));
     let hints = 1;
-    while (hints < blocks * 4 && hints < HINTS_MAX) hints *= 2;
+    while (hints < blocks * 2 && hints < HINTS_MAX) hints *= 2;
     if (hints !== this.#hints.length) this.#hints = new Uint16Array(hints);
     this.#hintMask = hints - 1;
     this.#hintScale = hintScale(this.span, hints);

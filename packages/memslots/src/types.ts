@@ -79,7 +79,7 @@ export interface PendingChange {
  * The steps of a change as direct calls, in KVM's order. They stand where an architecture's own work stands in KVM
  * (kvm_arch_flush_shadow_memslot, kvm_arch_prepare_memory_region, kvm_arch_commit_memory_region). A step may look up and translate;
  * a change from inside a step is refused (`busy`). A step that throws undoes the change like a refusal of `prepare`, and its error goes on to the caller;
- * only `commit` comes too late for that.
+ * from the last publication on the change stands, and what is left to be told is told before the error goes on.
  */
 export interface MemslotsHooks {
   /** A set is made current; the generation reads as an update in progress: `-1 - old`. Argument: the old generation. */

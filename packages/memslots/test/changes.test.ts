@@ -129,6 +129,29 @@ describe('the change protocol', () => {
   });
 });
 
+describe('a hook that throws once the change stands', () => {
+  it.each(['install', 'generation', 'commit'] as const)('%s: the slot is there, the others are told, and the error comes out', (step) => {
+    const fault = new Error('broken hook');
+    const told: string[] = [];
+    class Hooks {
+      install(): void {
+        if (step === 'install') throw fault;
+      }
+      generation(): void {
+        if (step === 'generation') throw fault;
+      }
+      commit(): void {
+        told.push('commit');
+        if (step === 'commit') throw fault;
+      }
+    }
+    const memslots = createMemslots({ hooks: new Hooks() });
+    memslots.changes().subscribe(({ kind, generation }) => told.push(`${kind} ${generation}`));
+    expect(caught(() => memslots.createSlot({ id: 0, baseGfn: 5, pages: 1, userspaceAddr: HOST }))).toBe(fault);
+    expect([memslots.translate(0, 5), memslots.generation(0), told]).toEqual([HOST, 2, ['commit', 'create 2']]);
+  });
+});
+
 describe('a cached translation', () => {
   it('is never used stale, even inside a handler: the generation it was kept with is no longer current', () => {
     const bus = createEventBus<MemslotsEvents>();
