@@ -100,6 +100,26 @@ describe('findFree', () => {
     expect(vmap.findFree({ pages: 1, align: 8, lo: OUTSIDE, hi: OUTSIDE + 16n * 4096n })).toBe(OUTSIDE + 8n * 4096n);
   });
 
+  it('takes a hole of exactly its pages and two guards, wherever it lies among many areas', () => {
+    // Holes of 1, 2, ... 40 pages in an order that is mixed, one page reserved between each two.
+    const holes = Array.from({ length: 40 }, (_, i) => ((i * 17) % 41) + 1);
+    const lo = OUTSIDE;
+    let page = 0;
+    const starts = holes.map((hole) => {
+      vmap.reserve(lo + BigInt(page) * 4096n, 1);
+      const start = page + 1;
+      page = start + hole;
+      return start;
+    });
+    vmap.reserve(lo + BigInt(page) * 4096n, 1);
+    const hi = lo + BigInt(page) * 4096n;
+    for (let pages = 1; pages <= 42; pages++) {
+      const first = holes.findIndex((hole) => hole >= pages + 2);
+      const expected = first < 0 ? null : lo + BigInt(starts[first]! + 1) * 4096n;
+      expect(vmap.findFree({ pages, lo, hi })).toBe(expected);
+    }
+  });
+
   it('looks up to the end of the address space and not past it', () => {
     const hi = 2n ** 64n;
     expect(vmap.findFree({ pages: 1, lo: hi - 3n * 4096n, hi })).toBe(hi - 3n * 4096n);
