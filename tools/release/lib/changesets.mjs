@@ -5,6 +5,12 @@ import { publishedPackages } from './packages.mjs';
 /** Files of a package that its users never see: a change of these alone needs no changeset. */
 const UNSEEN = /^(?:test|bench|\.turbo)\/|^(?:vitest\.config\.ts|turbo\.json|tsconfig\.json|CHANGELOG\.md|\.gitignore)$|^api\//;
 
+/** A changeset that cannot be read: what it says would be in no changelog. */
+export class ChangesetError extends Error {
+  /** @override */
+  name = 'ChangesetError';
+}
+
 /**
  * Names of the packages that a pending changeset speaks of.
  * @param {string} root
@@ -17,7 +23,8 @@ export function pendingChangesets(root) {
   if (!existsSync(folder)) return named;
   for (const file of readdirSync(folder)) {
     if (!file.endsWith('.md') || file === 'README.md') continue;
-    const head = /^---\r?\n([\s\S]*?)\r?\n---/.exec(readFileSync(join(folder, file), 'utf8'))?.[1] ?? '';
+    const head = /^---\r?\n([\s\S]*?)\r?\n---/.exec(readFileSync(join(folder, file), 'utf8'))?.[1];
+    if (head === undefined) throw new ChangesetError(`.changeset/${file} does not begin with its packages between two lines of "---"`);
     for (const match of head.matchAll(/^\s*['"]?(@?[\w./-]+)['"]?\s*:\s*(?:major|minor|patch)\s*$/gm))
       named.add(/** @type {string} */ (match[1]));
   }

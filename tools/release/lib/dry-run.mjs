@@ -1,7 +1,8 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
-import { changesetComplaint, forgottenChangesets, pendingChangesets } from './changesets.mjs';
+import { fileURLToPath } from 'node:url';
+import { ChangesetError, changesetComplaint, forgottenChangesets, pendingChangesets } from './changesets.mjs';
 import { copyCheckout } from './checkout.mjs';
 import { gitIn } from './git.mjs';
 import { checkTarball } from './package-checks.mjs';
@@ -11,6 +12,8 @@ import { CommandError, run } from './run.mjs';
 import { strangerEnv, tryPackage, typescriptBeside } from './stranger.mjs';
 
 const MINUTE = 60_000;
+/** The programs of the repository that this file is in: pnpm must run before anything is installed in the copy. */
+const tools = join(fileURLToPath(import.meta.url), '..', '..', '..', '..', 'node_modules', '.bin');
 
 /** The rehearsal found what would go wrong in a release; `problems` says each. */
 export class ReleaseError extends Error {
@@ -63,7 +66,7 @@ export async function releaseDryRun({ root, registry, only, keep = false, log = 
 
     const bin = join(copy, 'node_modules', '.bin');
     /** @type {NodeJS.ProcessEnv} */
-    const env = { ...gitEnv, CI: 'true', PATH: bin + delimiter + join(root, 'node_modules', '.bin') + delimiter + process.env['PATH'] };
+    const env = { ...gitEnv, CI: 'true', PATH: bin + delimiter + tools + delimiter + process.env['PATH'] };
     for (const name of Object.keys(env)) if (/^(VITEST|NODE_ENV$|NODE_OPTIONS$|PARAVIRT_)/.test(name)) delete env[name];
     const at = { cwd: copy, env };
     say('installing');
@@ -157,7 +160,7 @@ export async function releaseDryRun({ root, registry, only, keep = false, log = 
     say('the release would do');
     return { published };
   } catch (error) {
-    if (error instanceof CommandError) throw new ReleaseError([error.message]);
+    if (error instanceof CommandError || error instanceof ChangesetError) throw new ReleaseError([error.message]);
     throw error;
   } finally {
     for (const end of ends) await end();
