@@ -3,20 +3,19 @@ import { createGrantTable } from '../dist/index.js';
 import { FakeHypervisor, TickScheduler } from '../dist/testing.js';
 
 const PAGES = 16;
-const ROUNDS = 9;
+const ROUNDS = 25;
+const WARM_UPS = 8;
 let sink = 0;
 
-function measure(workload, turns, run, per = 1) {
-  run(turns >> 1);
-  run(turns >> 1);
-  const rounds = [];
+function measure(workload, turns, run) {
+  for (let i = 0; i < WARM_UPS; i++) run(turns);
+  let least = Number.POSITIVE_INFINITY;
   for (let i = 0; i < ROUNDS; i++) {
     const start = performance.now();
     run(turns);
-    rounds.push(((performance.now() - start) * 1e6) / turns / per);
+    least = Math.min(least, ((performance.now() - start) * 1e6) / turns);
   }
-  rounds.sort((a, b) => a - b);
-  console.log(JSON.stringify({ workload, ns: rounds[ROUNDS >> 1] }));
+  console.log(JSON.stringify({ workload, ns: least }));
 }
 
 for (const [version, shared] of [
@@ -28,14 +27,14 @@ for (const [version, shared] of [
   const table = createGrantTable({ version }, { hypercalls: guest.hypercalls, scheduler: new TickScheduler() });
   const gref = table.allocGrantReference();
   const title = `${shared ? ', shared memory' : ''}, version ${version}`;
-  measure(`publish + tryEnd${title}`, 1 << 20, (turns) => {
+  measure(`publish + tryEnd${title}`, 1 << 17, (turns) => {
     for (let i = 0; i < turns; i++) {
       table.publish(gref, 2, i & 0xffff, false);
       table.tryEnd(gref);
     }
   });
   table.publish(gref, 2, 5, false);
-  measure(`isInUse${title}`, 1 << 21, (turns) => {
+  measure(`isInUse${title}`, 1 << 17, (turns) => {
     for (let i = 0; i < turns; i++) if (table.isInUse(gref)) sink++;
   });
 }
@@ -44,7 +43,7 @@ for (const [version, shared] of [
   const guest = new FakeHypervisor().domain(1);
   const table = createGrantTable({}, { hypercalls: guest.hypercalls, scheduler: new TickScheduler() });
   const list = table.allocGrantReferences(64);
-  measure('claim + release', 1 << 21, (turns) => {
+  measure('claim + release', 1 << 17, (turns) => {
     for (let i = 0; i < turns; i++) table.releaseGrantReference(list, table.claimGrantReference(list));
   });
 }
@@ -73,10 +72,10 @@ for (const [version, shared] of [
     ops.push({ vfn: 64 + i, handle: i, status: 0 });
   }
   const batch = { ops, count: PAGES, done: (result) => (sink += result) };
-  measure('unmapRefsAsync of 16 idle pages', 1 << 18, (turns) => {
+  measure('unmapRefsAsync of 16 idle pages', 1 << 14, (turns) => {
     for (let i = 0; i < turns; i++) table.unmapRefsAsync(batch);
   });
-  measure('mapRefs + unmapRefsAsync of 16 idle pages', 1 << 17, (turns) => {
+  measure('mapRefs + unmapRefsAsync of 16 idle pages', 1 << 13, (turns) => {
     for (let i = 0; i < turns; i++) {
       table.mapRefs(maps, PAGES);
       table.unmapRefsAsync(batch);

@@ -12,6 +12,7 @@
 #define END UINT32_MAX
 #define RESERVED 8u
 #define COUNT 16u
+#define ROUNDS 25
 
 static uint32_t size;
 static uint32_t *next_of;
@@ -153,12 +154,6 @@ static double now(void)
 	return t.tv_sec * 1e9 + t.tv_nsec;
 }
 
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return x < y ? -1 : x > y;
-}
-
 static volatile uint32_t sink;
 
 static double singles(uint32_t turns)
@@ -236,12 +231,13 @@ static void fragment(int runs)
 
 static void measure(const char *name, double (*run)(uint32_t), uint32_t turns)
 {
-	double rounds[7];
-	run(turns < 4 ? 1 : turns / 4);
-	for (int i = 0; i < 7; i++)
-		rounds[i] = run(turns);
-	qsort(rounds, 7, sizeof(double), by_value);
-	printf("{\"workload\":\"%s\",\"references\":%u,\"ns\":%.3f}\n", name, size, rounds[3]);
+	double least = run(turns);
+	for (int i = 0; i < ROUNDS; i++) {
+		double ns = run(turns);
+		if (ns < least)
+			least = ns;
+	}
+	printf("{\"workload\":\"%s\",\"references\":%u,\"ns\":%.3f}\n", name, size, least);
 }
 
 int main(int argc, char **argv)
@@ -251,11 +247,11 @@ int main(int argc, char **argv)
 		size = (uint32_t)strtoul(argv[i], NULL, 10);
 		next_of = malloc(size * sizeof(*next_of));
 		bitmap = malloc(size / 8);
-		slow = (1u << 21) / size + 1;
+		slow = (1u << 20) / size + 1;
 		reset();
-		measure("alloc 1 + free 1", singles, 1u << 21);
+		measure("alloc 1 + free 1", singles, 1u << 18);
 		reset();
-		measure("allocSeq 16 + freeSeq, tail", tail, 1u << 17);
+		measure("allocSeq 16 + freeSeq, tail", tail, 1u << 14);
 		reset();
 		fragment(0);
 		measure("allocSeq 16 + freeSeq, every other free", rebuilding, slow);

@@ -1,6 +1,6 @@
 /**
  * Times one allocator in a process of its own, so that no other one has shaped its compiled code. Prints one JSON object per
- * line: workload, references, ns (the median of several rounds of batched loops).
+ * line: workload, references, ns (the least of many short rounds of batched loops: whatever else the machine does only adds).
  *
  *   node subject.mjs table|list 4096 65536 ...
  */
@@ -9,7 +9,8 @@ import { FakeHypervisor, ListModel, TickScheduler } from '../dist/testing.js';
 
 const COUNT = 16;
 const RESERVED = 8;
-const ROUNDS = 7;
+const ROUNDS = 25;
+const WARM_UPS = 8;
 const [subject, ...sizes] = process.argv.slice(2);
 let sink = 0;
 
@@ -98,19 +99,17 @@ function fragment(table, size, runs) {
 }
 
 function measure(workload, references, run, table, turns) {
-  run(table, Math.max(1, turns >> 1));
-  run(table, Math.max(1, turns >> 1));
-  const rounds = [];
-  for (let i = 0; i < ROUNDS; i++) rounds.push((run(table, turns) * 1e6) / turns);
-  rounds.sort((a, b) => a - b);
-  console.log(JSON.stringify({ workload, references, ns: rounds[ROUNDS >> 1] }));
+  for (let i = 0; i < WARM_UPS; i++) run(table, turns);
+  let least = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < ROUNDS; i++) least = Math.min(least, (run(table, turns) * 1e6) / turns);
+  console.log(JSON.stringify({ workload, references, ns: least }));
 }
 
 for (const size of sizes.map(Number)) {
-  const slow = subject === 'table' ? 1 << 16 : Math.floor((1 << 21) / size) + 1;
+  const slow = subject === 'table' ? 1 << 13 : Math.floor((1 << 20) / size) + 1;
   const whole = make(size);
-  measure('alloc 1 + free 1', size, singles, whole, 1 << 21);
-  measure('allocSeq 16 + freeSeq, tail', size, fromTail, make(size), 1 << 17);
+  measure('alloc 1 + free 1', size, singles, whole, 1 << 18);
+  measure('allocSeq 16 + freeSeq, tail', size, fromTail, make(size), 1 << 14);
   const everyOther = make(size);
   fragment(everyOther, size, false);
   measure('allocSeq 16 + freeSeq, every other free', size, rebuilding, everyOther, slow);

@@ -128,6 +128,10 @@ export interface GrantTable {
    * @throws {GrantError} `bad-argument`, `exhausted`. The free list may be in order, and the table grown, afterwards.
    */
   allocGrantReferenceSeq(count: number): Gref;
+  /** `allocGrantReference` for callers who expect to find none: undefined instead of `exhausted`, whose stack costs microseconds. */
+  tryAllocGrantReference(): Gref | undefined;
+  /** `allocGrantReferenceSeq` for callers who expect to find no place: undefined instead of `exhausted`. @throws {GrantError} `bad-argument`. */
+  tryAllocGrantReferenceSeq(count: number): Gref | undefined;
   /**
    * Frees `count` claimed references from `first` on; reserved ones are ignored. `first` is the next to be handed out.
    * @throws {GrantError} `bad-argument`, `bad-gref`: one of them is not claimed; none is freed.

@@ -75,16 +75,20 @@ export class References implements FreeListHost {
   }
 
   allocSeq(count: number): Gref {
+    const first = this.tryAllocSeq(count);
+    return first === undefined ? this.refuseExhausted(count) : first;
+  }
+
+  tryAllocSeq(count: number): Gref | undefined {
     checkCount('count', count);
     if (this.quiet && count > 1) {
       const first = this.list.takeSeq(count);
-      if (first < 0) this.refuseExhausted(count);
-      return first as Gref;
+      return first < 0 ? undefined : (first as Gref);
     }
     this.refuseClosed('allocGrantReferenceSeq');
     const first = count === 1 ? this.list.take() : this.list.takeSeq(count);
     this.callbacks.deliver();
-    if (first < 0) this.refuseExhausted(count);
+    if (first < 0) return undefined;
     if (this.bus?.observed('gnttab:allocated')) {
       this.bus.emit('gnttab:allocated', { owner: this.owner, gref: first as Gref, count, consecutive: true });
     }
@@ -210,11 +214,21 @@ export class References implements FreeListHost {
     this.callbacks.deliver();
   }
 
+  tryAlloc(): Gref | undefined {
+    if (!this.quiet) return this.tryAllocAndTell();
+    const ref = this.list.take();
+    return ref < 0 ? undefined : (ref as Gref);
+  }
+
   private allocAndTell(): Gref {
+    return this.tryAllocAndTell() ?? this.refuseExhausted(1);
+  }
+
+  private tryAllocAndTell(): Gref | undefined {
     this.refuseClosed('allocGrantReference');
     const ref = this.list.take();
     this.callbacks.deliver();
-    if (ref < 0) this.refuseExhausted(1);
+    if (ref < 0) return undefined;
     if (this.bus?.observed('gnttab:allocated')) {
       this.bus.emit('gnttab:allocated', { owner: this.owner, gref: ref as Gref, count: 1, consecutive: false });
     }

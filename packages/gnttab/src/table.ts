@@ -104,6 +104,12 @@ class Table implements GrantTable, MapHost, UnmapHost {
   allocGrantReferenceSeq(count: number): Gref {
     return this.references.allocSeq(count);
   }
+  tryAllocGrantReference(): Gref | undefined {
+    return this.references.tryAlloc();
+  }
+  tryAllocGrantReferenceSeq(count: number): Gref | undefined {
+    return this.references.tryAllocSeq(count);
+  }
   freeGrantReferenceSeq(first: Gref, count: number): void {
     this.references.freeSeq(first, count);
   }

@@ -38,6 +38,25 @@ describe('single references', () => {
     expect(stateOf(fixture)).toBe(before);
   });
 
+  it('are asked for without an exception by who expects to find none', () => {
+    for (const record of [true, false]) {
+      const { table, facts } = tableFixture({ maxFrames: 1, record });
+      expect([table.tryAllocGrantReference(), table.tryAllocGrantReferenceSeq(500)]).toEqual([8, 9]);
+      const list = table.allocGrantReferences(3);
+      const told = facts.length;
+      expect([table.tryAllocGrantReference(), table.tryAllocGrantReferenceSeq(1), table.tryAllocGrantReferenceSeq(2)]).toEqual([
+        undefined,
+        undefined,
+        undefined,
+      ]);
+      expect(facts.length).toBe(told);
+      table.freeGrantReferences(list);
+      expect(() => table.tryAllocGrantReferenceSeq(0)).toThrow('count is 0; allowed is a whole number from 1 to 4294967295');
+      table.close();
+      expect(() => table.tryAllocGrantReference()).toThrow('on a closed grant table');
+    }
+  });
+
   it('ignore the freeing of a reserved reference', () => {
     const fixture = tableFixture();
     const before = stateOf(fixture);
