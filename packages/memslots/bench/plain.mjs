@@ -17,7 +17,8 @@ export function runPlain(w) {
   const spread = translating(w.spread);
   const same = translating(w.same);
   const miss = translating(w.miss);
-  const change = measure(w.change.length, (count) => {
+  const part = w.slots > 1000 ? 32 : 1;
+  const change = measure(w.change.length / part, (count) => {
     for (let i = 0; i < count; i++) {
       const id = w.change[i];
       const base = w.rows[id * 3];
@@ -27,7 +28,7 @@ export function runPlain(w) {
       slots.set(id, base, pages, hva, 0);
     }
   });
-  const move = measure(w.moveId.length * 2, (count) => {
+  const move = measure((w.moveId.length * 2) / part, (count) => {
     for (let i = 0; i < count; i++) {
       const id = w.moveId[i >> 1];
       const base = w.rows[id * 3];

@@ -13,8 +13,8 @@ const HINTS_MAX = 1 << 16;
 /**
  * The slots of one address space: a row of numbers for each, two sorted indexes over them, and two caches in front.
  *
- * Nothing here is invalidated: the last row found and the hints are only believed after a look at the bounds of what they point to, and the bounds
- * of a row that is given back are empty. So a cache can be stale, and cannot be wrong.
+ * Hints are never invalidated: they are only believed after a look at the bounds of the row they name, and the bounds of a row that is given back are empty.
+ * So a hint can be stale, and cannot be wrong. The slot in steady use is a copy, in front of them, which every change of a row empties.
  */
 export class AddressSpace implements AddressSpaceView {
   readonly asId: number;
@@ -33,7 +33,7 @@ export class AddressSpace implements AddressSpaceView {
   #recorded = 0;
   /** Snapshots that were not released; weak, because forgetting one is allowed. */
   #readers: WeakRef<JournalSnapshot>[] = [];
-  // The slot found last. The numbers are never whole at first, so that the fields hold doubles from the start.
+  // A copy of the slot in steady use. What the fields hold at first is no small integer, so that they hold doubles from the start.
   #last = 0;
   #seen = 0;
   #lastBase: number = Number.POSITIVE_INFINITY;

@@ -1,10 +1,10 @@
 import { invariant } from '@paravirt/event-bus/contract';
 
-/** Entries of a block. Below {@link JOIN_BELOW} entries a block joins a neighbour where both fit. */
+/** Entries of a block. */
 export const BLOCK = 16;
 const BLOCK_BITS = 4;
-const JOIN_BELOW = 6;
-const JOIN_ROOM = 12;
+/** Two neighbours that hold no more are joined, whichever of them lost an entry. */
+const JOIN_UP_TO = 10;
 /** Free places of a neighbour that make it worth moving entries there. */
 const ROOM = 3;
 const HINTS_MAX = 1 << 13;
@@ -92,8 +92,8 @@ export class SlotIndex {
 
   constructor(maxEntries: number, watcher: BlockWatcher | null = null) {
     this.#watcher = watcher;
-    // A block below JOIN_BELOW has neighbours it could not be joined with, so two blocks side by side hold at least twice as much; the last may be new.
-    this.#cap = Math.ceil(maxEntries / JOIN_BELOW) + 4;
+    // Two blocks side by side hold more than JOIN_UP_TO entries, always.
+    this.#cap = Math.ceil((maxEntries * 2) / JOIN_UP_TO) + 4;
   }
 
   /** Position of the last block whose smallest key is at most `key`; -1 when there is none. */
@@ -200,7 +200,7 @@ export class SlotIndex {
     if (last === base) this.#drop(position);
     else {
       this.#watcher?.left(position, row);
-      if (last - base < JOIN_BELOW) this.#join(position);
+      if (last - base < JOIN_UP_TO) this.#join(position, last - base);
     }
   }
 
@@ -329,11 +329,10 @@ export class SlotIndex {
     this.#watcher?.rebuilt(other);
   }
 
-  /** Joins a sparse block with a neighbour when both fit with room to spare. */
-  #join(position: number): void {
-    const count = this.counts[this.order[position]!]!;
-    if (position + 1 < this.blocks && count + this.counts[this.order[position + 1]!]! <= JOIN_ROOM) this.#absorb(position);
-    else if (position > 0 && count + this.counts[this.order[position - 1]!]! <= JOIN_ROOM) this.#absorb(position - 1);
+  /** Joins the block with a neighbour when what both hold fits loosely into one. */
+  #join(position: number, count: number): void {
+    if (position + 1 < this.blocks && count + this.counts[this.order[position + 1]!]! <= JOIN_UP_TO) this.#absorb(position);
+    else if (position > 0 && count + this.counts[this.order[position - 1]!]! <= JOIN_UP_TO) this.#absorb(position - 1);
   }
 
   /** Moves the entries of the block after `position` into it. */
