@@ -238,7 +238,7 @@ export class BackQueue implements RequestOwner {
     switch (message.operation) {
       case READ:
       case WRITE:
-        this.direct(request, message);
+        this.plain(request, message);
         return;
       case FLUSH:
         if (this.setup.flush) this.direct(request, message);
@@ -258,6 +258,35 @@ export class BackQueue implements RequestOwner {
       default:
         this.refuse(request, EOPNOTSUPP, 'unknown operation');
     }
+  }
+
+  /** A direct read or write: what `direct` leads to for these, in one go. */
+  private plain(request: BackRequest, message: BlockRequest): void {
+    const fault = segmentCountFault(message, message.operation, 0);
+    request.segments = fault === '' ? message.nrSegments : 0;
+    const wrong = fault === '' ? transferFault(request, message, this.bounds) : fault;
+    if (wrong !== '') {
+      this.refuse(request, ERROR, wrong);
+      return;
+    }
+    const count = request.segments;
+    if (this.mappings.pool.free < count) {
+      this.start(request);
+      return;
+    }
+    this.cost += count;
+    const write = request.operation === WRITE;
+    const result = this.mappings.map(request, request.grefs, count, write, this.time, this.resumeData);
+    if (result !== MAPPED) {
+      if (result !== RETRYING) this.dataMapped(request, result);
+      return;
+    }
+    this.accepted(request);
+    request.stage = DONE;
+    this.io.transfer(request, this.disk, write, false, this.counters);
+    if (request.waiting > 0) return;
+    if (request.error === 0) this.release(request);
+    else this.finish(request);
   }
 
   private direct(request: BackRequest, message: BlockRequest): void {
@@ -528,33 +557,25 @@ export class BackQueue implements RequestOwner {
   private respond(request: BackRequest): void {
     const { idLo, idHi, operation, status } = request;
     this.ring.putResponse(idLo, idHi, operation, status);
-    if (status !== OKAY) {
-      if (status === ERROR) this.counters.errors++;
-      else this.counters.unsupported++;
-    }
     if (operation === BARRIER) this.fenced = false;
     this.inFlight--;
-    request.next = this.free;
-    this.free = request;
     if (this.bus.observed('blkback:completed')) {
       const { bus, frontend, device, index } = this.setup;
       const { reason } = request;
       bus.emit('blkback:completed', { frontend, device, queue: index, idLo, idHi, operation, status, reason });
     }
+    if (status !== OKAY) {
+      if (status === ERROR) this.counters.errors++;
+      else this.counters.unsupported++;
+      request.forgive();
+    }
+    request.next = this.free;
+    this.free = request;
   }
 
   private acquire(): BackRequest {
     const request = this.free ?? new BackRequest(this);
     this.free = request.next;
-    request.next = undefined;
-    request.status = OKAY;
-    request.reason = '';
-    request.error = 0;
-    request.waiting = 0;
-    request.segments = 0;
-    request.sectors = 0;
-    request.held = 0;
-    request.indirectParsed = true;
     this.inFlight++;
     return request;
   }

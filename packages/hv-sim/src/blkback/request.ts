@@ -90,6 +90,14 @@ export class BackRequest implements DiskWaiter {
     if (this.waiting === 0) this.owner.diskDone(this);
   }
 
+  /** As new, after an error: a request that went well has nothing to forget. */
+  forgive(): void {
+    this.status = 0;
+    this.reason = '';
+    this.error = 0;
+    this.indirectParsed = true;
+  }
+
   private growOps(count: number): void {
     while (this.mapped.ops.length < count) this.mapped.ops.push({ vfn: 0, handle: 0, status: 0 });
   }
