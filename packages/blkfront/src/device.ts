@@ -2,7 +2,7 @@ import type { BlkBuffer } from './buffers.ts';
 import { ERRNO } from './errors.ts';
 import type { Completion } from './queue-parts.ts';
 import { Session } from './session.ts';
-import type { BlkfrontOptions, BlkfrontSurroundings, BlkInfo, DeviceState, OnDone, PoolFigures, QueueFigures } from './types.ts';
+import type { BlkfrontOptions, BlkfrontSurroundings, BlkInfo, DeviceState, FlushKind, OnDone, PoolFigures, QueueFigures } from './types.ts';
 
 /**
  * The driver of one device: its connection by store states, its queues, and the plain calls of the hot path. Everything is
@@ -13,6 +13,9 @@ export class Device {
   /** Completes every request of `submit`. It may submit again from inside, and must not throw. */
   onDone: OnDone = () => undefined;
   private readonly session: Session;
+  /** The `info` last handed out, and what it was made of. */
+  private told: BlkInfo | undefined;
+  private toldOf: BlkInfo | undefined;
   private readonly sink: OnDone = (cookie, status) => this.onDone(cookie, status);
 
   /** @throws {BlkfrontError} `bad-argument`. */
@@ -38,7 +41,15 @@ export class Device {
   get info(): BlkInfo | undefined {
     const { info, features: f } = this.session;
     if (info === undefined) return undefined;
-    return { ...info, flush: f.flush ? 'flush' : f.barrier ? 'barrier' : 'none', discard: f.discard, discardSecure: f.discard && f.secure };
+    const flush: FlushKind = f.flush ? 'flush' : f.barrier ? 'barrier' : 'none';
+    const secure = f.discard && f.secure;
+    const { told } = this;
+    if (told !== undefined && this.toldOf === info && told.flush === flush && told.discard === f.discard && told.discardSecure === secure) {
+      return told;
+    }
+    this.toldOf = info;
+    this.told = { ...info, flush, discard: f.discard, discardSecure: secure };
+    return this.told;
   }
 
   /** Requests taken and not completed. */

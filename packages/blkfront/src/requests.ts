@@ -13,22 +13,25 @@ const NAMES: Record<Op, string> = {
   [OP.WRITE_ZEROES]: 'write of zeroes',
 };
 
-/** One promise: a request of any length, put on rings in parts. */
-interface Pending {
-  op: Op;
-  sector: number;
-  count: number;
-  gfns: ArrayLike<number> | null;
-  bytes: Uint8Array | null;
+const settledAlready = (): void => undefined;
+
+/** One promise: a request of any length, put on rings in parts. Used again when it is settled. */
+class Pending {
+  op: Op = OP.READ;
+  sector = 0;
+  count = 0;
+  gfns: ArrayLike<number> | null = null;
+  bytes: Uint8Array | null = null;
   /** Sectors handed to the driver, and parts of them not completed. */
-  issued: number;
-  parts: number;
-  status: number;
-  whole: boolean;
-  value: unknown;
-  resolve: (value: unknown) => void;
-  reject: (error: BlkfrontError) => void;
-  unlisten: (() => void) | null;
+  issued = 0;
+  parts = 0;
+  status = 0;
+  /** All of it was handed over. */
+  whole = false;
+  value: unknown = undefined;
+  resolve: (value: unknown) => void = settledAlready;
+  reject: (error: BlkfrontError) => void = settledAlready;
+  unlisten: (() => void) | null = null;
 }
 
 /**
@@ -37,7 +40,7 @@ interface Pending {
  */
 export class RequestQueue {
   private readonly device: Device;
-  private readonly pending: (Pending | null)[] = [];
+  private readonly pending: Pending[] = [];
   private readonly free: number[] = [];
   /** Cookies that wait, from `head` on. */
   private readonly waiting: number[] = [];
@@ -107,43 +110,45 @@ export class RequestQueue {
     value: unknown,
     signal: AbortSignalLike | undefined,
   ): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      if (signal?.aborted === true) {
-        reject(new BlkfrontError({ code: 'aborted', waitingFor: NAMES[op] }, { cause: signal.reason }));
-        return;
-      }
-      const entry: Pending = {
-        op,
-        sector,
-        count,
-        gfns,
-        bytes,
-        issued: 0,
-        parts: 0,
-        status: 0,
-        whole: false,
-        value,
-        resolve,
-        reject,
-        unlisten: null,
-      };
-      const cookie = this.free.pop() ?? this.pending.length;
-      this.pending[cookie] = entry;
-      this.waiting.push(cookie);
-      if (signal !== undefined) this.listen(entry, cookie, signal);
-      this.move();
+    if (signal?.aborted === true) {
+      return Promise.reject(new BlkfrontError({ code: 'aborted', waitingFor: NAMES[op] }, { cause: signal.reason }));
+    }
+    let cookie = this.free.pop();
+    if (cookie === undefined) {
+      cookie = this.pending.length;
+      this.pending.push(new Pending());
+    }
+    const entry = this.pending[cookie]!;
+    entry.op = op;
+    entry.sector = sector;
+    entry.count = count;
+    entry.gfns = gfns;
+    entry.bytes = bytes;
+    entry.issued = 0;
+    entry.parts = 0;
+    entry.status = 0;
+    entry.whole = false;
+    entry.value = value;
+    const promise = new Promise<unknown>((resolve, reject) => {
+      entry.resolve = resolve;
+      entry.reject = reject;
     });
+    this.waiting.push(cookie);
+    if (signal !== undefined) this.listen(entry, cookie, signal);
+    this.move();
+    return promise;
   }
 
   private listen(entry: Pending, cookie: number, signal: AbortSignalLike): void {
     const abort = (): void => {
       // Parts on a ring use the caller's buffer until they are over; only what waits can be taken back.
-      if (this.pending[cookie] !== entry || entry.issued > 0 || entry.parts > 0) return;
+      if (entry.issued > 0 || entry.parts > 0) return;
       const at = this.waiting.indexOf(cookie, this.head);
       if (at === -1) return;
       this.waiting.splice(at, 1);
+      const { reject } = entry;
       this.release(cookie);
-      entry.reject(new BlkfrontError({ code: 'aborted', waitingFor: NAMES[entry.op] }, { cause: signal.reason }));
+      reject(new BlkfrontError({ code: 'aborted', waitingFor: NAMES[entry.op] }, { cause: signal.reason }));
     };
     signal.addEventListener('abort', abort, { once: true });
     entry.unlisten = () => signal.removeEventListener('abort', abort);
@@ -217,14 +222,22 @@ export class RequestQueue {
   }
 
   private settle(entry: Pending, cookie: number): void {
+    const { status, value, resolve, reject } = entry;
+    const error = status === 0 ? null : this.errorOf(entry, status, this.device.reason);
     this.release(cookie);
-    if (entry.status === 0) entry.resolve(entry.value);
-    else entry.reject(this.errorOf(entry, entry.status, this.device.reason));
+    if (error === null) resolve(value);
+    else reject(error);
   }
 
   private release(cookie: number): void {
-    this.pending[cookie]!.unlisten?.();
-    this.pending[cookie] = null;
+    const entry = this.pending[cookie]!;
+    entry.unlisten?.();
+    entry.unlisten = null;
+    entry.gfns = null;
+    entry.bytes = null;
+    entry.value = undefined;
+    entry.resolve = settledAlready;
+    entry.reject = settledAlready;
     this.free.push(cookie);
   }
 
@@ -238,8 +251,10 @@ export class RequestQueue {
       entry.status = status;
       // Parts still under way are failed by the driver, and settle it.
       if (entry.parts > 0) continue;
+      const { reject } = entry;
+      const error = this.errorOf(entry, status, reason);
       this.release(cookie);
-      entry.reject(this.errorOf(entry, status, reason));
+      reject(error);
     }
   }
 
