@@ -229,7 +229,7 @@ export class Bitmap {
 }
 
 /** The room of the gap [start, border) for the alignment 2^log, as it is said above. */
-export function room(start: number, border: number, log: number): number {
+function room(start: number, border: number, log: number): number {
   if (log === 0) return border - start - 1;
   const candidate = candidateOf(start, log);
   return candidate < border && candidate > start ? border - candidate : 0;
