@@ -83,7 +83,7 @@ export interface CompatOptions extends VmapSetup {
 /** What an area is for: raw address space, a mapping of given frames, a mapping of its own frames, a range outside, the bitmap itself. */
 export type AreaKind = 'raw' | 'vmap' | 'vmalloc' | 'outside' | 'reserved' | 'bitmap';
 
-/** Which of an address's neighbours a fault met. */
+/** What an access to an address wants to do: load, store, or jump. */
 export type Access = 'read' | 'write' | 'execute';
 
 /** Options of `vmAlloc`. */
