@@ -9,7 +9,7 @@ import { checkTarball } from './package-checks.mjs';
 import { publishedPackages } from './packages.mjs';
 import { addUser, loopbackRegistry, startRegistry } from './registry.mjs';
 import { CommandError, run } from './run.mjs';
-import { strangerEnv, tryPackage, typescriptBeside } from './stranger.mjs';
+import { strangerEnv, tryPackage } from './stranger.mjs';
 
 const MINUTE = 60_000;
 /** The programs of the repository that this file is in: pnpm must run before anything is installed in the copy. */
@@ -135,7 +135,6 @@ export async function releaseDryRun({ root, registry, only, keep = false, log = 
 
     const folders = join(scratch, 'strangers');
     mkdirSync(folders);
-    const tsc = typescriptBeside(folders);
     const queue = packages.filter(({ name }) => only === undefined || only.includes(name));
     await inParallel(async () => {
       for (let pkg = queue.shift(); pkg !== undefined; pkg = queue.shift()) {
@@ -147,7 +146,6 @@ export async function releaseDryRun({ root, registry, only, keep = false, log = 
             folder: join(folders, folder.replace('/', '-')),
             readme: join(copy, folder),
             env: stranger,
-            tsc,
             ...(bin === undefined ? {} : { bin }),
           });
           say(`${name}@${manifest.version} installs alone and its example runs`);

@@ -67,7 +67,6 @@ export async function startRegistry({ folder, scope }) {
     maxage: '10m',
     timeout: '60s',
     max_fails: 10,
-    ...(ca === null ? {} : { ca }),
     ...(strict === 'false' ? { strict_ssl: false } : {}),
   };
   const config = join(folder, 'config.yaml');
@@ -93,6 +92,8 @@ export async function startRegistry({ folder, scope }) {
     const url = loopbackRegistry(`http://127.0.0.1:${port}/`);
     const child = spawn(process.execPath, [binary, '--config', config, '--listen', `127.0.0.1:${port}`], {
       cwd: folder,
+      // Not as the uplink's `ca`, which would take the place of the authorities that Node knows.
+      env: { ...process.env, ...(ca === null ? {} : { NODE_EXTRA_CA_CERTS: ca }) },
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
     });

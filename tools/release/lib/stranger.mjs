@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { build } from 'esbuild';
@@ -29,28 +29,21 @@ export function strangerEnv(/** @type {string} */ folder, /** @type {{ url: stri
   };
 }
 
-/** TypeScript and Node's types stand one folder up, where every resolution finds them and no installation sees them. */
-export function typescriptBeside(/** @type {string} */ folder) {
-  const modules = join(folder, 'node_modules');
-  mkdirSync(join(modules, '@types'), { recursive: true });
-  const require = createRequire(import.meta.url);
-  for (const name of ['typescript', '@types/node', 'undici-types']) {
-    const target = name === 'undici-types' ? undiciTypes(require) : dirname(require.resolve(`${name}/package.json`));
-    if (target !== null && !existsSync(join(modules, name))) symlinkSync(target, join(modules, name), 'dir');
-  }
-  return join(dirname(require.resolve('typescript/package.json')), 'bin', 'tsc');
-}
+const require = createRequire(import.meta.url);
+const tsc = join(dirname(require.resolve('typescript/package.json')), 'bin', 'tsc');
+/** Node's types, lent to the example: beside the package they would be found by npm, which looks for an installation in every folder above. */
+const typeRoots = [join(dirname(require.resolve('@types/node/package.json')), '..')];
 
-/** @param {NodeJS.Require} require */
-function undiciTypes(require) {
-  try {
-    return dirname(createRequire(require.resolve('@types/node/package.json')).resolve('undici-types/package.json'));
-  } catch {
-    return null;
-  }
-}
-
-const base = { target: 'es2023', lib: ['es2023'], strict: true, types: ['node'], allowJs: true, checkJs: true, skipLibCheck: false };
+const base = {
+  target: 'es2023',
+  lib: ['es2023'],
+  strict: true,
+  types: ['node'],
+  typeRoots,
+  allowJs: true,
+  checkJs: true,
+  skipLibCheck: false,
+};
 const projects = {
   nodenext: { ...base, module: 'nodenext', moduleResolution: 'nodenext' },
   bundler: { ...base, module: 'esnext', moduleResolution: 'bundler' },
@@ -59,10 +52,10 @@ const projects = {
 /**
  * Installs one package in an empty folder with plain npm, as somebody does who has only its README, and runs its example in each way of
  * taking a package.
- * @param {{ name: string, folder: string, readme: string, env: NodeJS.ProcessEnv, tsc: string, bin?: string }} options
- *   folder: yet to be made, below that of `typescriptBeside`; readme: the folder of the package's README; bin: its command
+ * @param {{ name: string, folder: string, readme: string, env: NodeJS.ProcessEnv, bin?: string }} options
+ *   folder: yet to be made, below folders without packages; readme: the folder of the package's README; bin: its command
  */
-export async function tryPackage({ name, folder, readme, env, tsc, bin }) {
+export async function tryPackage({ name, folder, readme, env, bin }) {
   mkdirSync(folder);
   const at = { cwd: folder, env };
   const installed = join(folder, 'node_modules', name);
