@@ -115,8 +115,8 @@ export interface StackOptions {
   readonly guestPages?: number;
   readonly abi?: 'x86_64' | 'x86_32';
   readonly grantVersion?: 1 | 2;
-  /** In place of the memory disk. */
-  readonly disk?: Disk;
+  /** Puts something between the backend and its memory disk. */
+  readonly wrap?: (disk: Disk, machine: Machine) => Disk;
 }
 
 /** A frontend and blkback on one machine, with a memory disk between them. Nothing is connected yet. */
@@ -142,7 +142,11 @@ export class Stack {
     this.host = serveDisks(this.dom0, { bus: this.bus, ...(options.blkback && { blkback: options.blkback }) });
     this.inner = memoryDisk({ sizeBytes: sectors * 512, sectorBytes });
     this.disk = new HoldingDisk(this.inner, () => this.machine);
-    this.attached = attachDisk(this.host, { frontend: this.guest.id, disk: options.disk ?? this.disk, ...options.attach });
+    this.attached = attachDisk(this.host, {
+      frontend: this.guest.id,
+      disk: options.wrap?.(this.disk, this.machine) ?? this.disk,
+      ...options.attach,
+    });
     const { hypercalls, scheduler, pageUse, pages, events, store } = this.guest;
     this.grants = createGrantTable(
       { owner: this.guest.id, ...(options.grantVersion && { version: options.grantVersion }) },
