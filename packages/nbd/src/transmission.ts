@@ -25,6 +25,9 @@ import type { NbdCounters, NbdExport, NbdLimits, NbdStream, NbdTarget } from './
  */
 const PART_BYTES = 256 * 1024;
 
+/** Header of a chunk of data: the chunk's own, and the offset. */
+const DATA_CHUNK_BYTES = STRUCTURED_REPLY_BYTES + 8;
+
 /** One request under way; objects are reused. */
 interface Pending {
   type: number;
@@ -37,8 +40,8 @@ interface Pending {
   region: Region;
   /** Length of the reply when the operation succeeds. */
   replyBytes: number;
-  /** Reads still to come of an answer in pieces. */
-  pieces: number;
+  /** Holes of what was read are told as holes. */
+  sparse: boolean;
   errno: number;
   /** A pooled buffer that holds a write's payload. */
   payload: Uint8Array | undefined;
@@ -150,6 +153,8 @@ export class Transmission {
     if (!this.#leaving || this.#dead || this.#parsing || this.#inFlight > 0 || this.#replies.pending) return;
     this.#dead = true;
     this.#stream.end();
+    // What the client still sends is read and dropped, or it could not close for being in the middle of it.
+    this.#stream.resume();
   }
 
   /** Whether another request may be begun. One is always allowed, so that the largest request passes any bound. */
@@ -222,7 +227,7 @@ export class Transmission {
     pending.offset = u64(header, head + 16);
     pending.bytes = u32(header, head + 24);
     pending.cost = 0;
-    pending.pieces = 1;
+    pending.sparse = false;
     pending.errno = 0;
     this.#inFlight += 1;
     if (type === Cmd.DISC) {
@@ -266,44 +271,33 @@ export class Transmission {
       this.#target.read(pending.offset, bytes.subarray(at + SIMPLE_REPLY_BYTES, at + SIMPLE_REPLY_BYTES + pending.bytes), pending.done);
       return;
     }
-    if ((flags & CmdFlag.DF) === 0 && this.#target.extents && this.#readSparse(pending)) return;
+    pending.sparse = (flags & CmdFlag.DF) === 0 && this.#target.extents !== undefined;
     this.#charge(pending, pending.bytes);
-    this.#reserve(pending, STRUCTURED_REPLY_BYTES + 8 + pending.bytes);
-    this.#readPiece(pending, pending.region.at, pending.offset, pending.bytes, ReplyFlag.DONE);
+    this.#reserve(pending, DATA_CHUNK_BYTES + pending.bytes);
+    const { bytes, at } = pending.region;
+    this.#putData(pending, at, pending.offset, pending.bytes, ReplyFlag.DONE);
+    this.#target.read(pending.offset, bytes.subarray(at + DATA_CHUNK_BYTES, at + DATA_CHUNK_BYTES + pending.bytes), pending.done);
   }
 
-  /** Writes a data chunk's header at `at` and starts the read behind it. Returns the end. */
-  #readPiece(pending: Pending, at: number, offset: number, bytes: number, flags: number): number {
+  /** Writes a data chunk's header at `at`. */
+  #putData(pending: Pending, at: number, offset: number, bytes: number, flags: number): void {
     const buffer = pending.region.bytes;
     putChunk(pending, buffer, at, flags, ReplyType.OFFSET_DATA, 8 + bytes);
     putOffset(buffer, at + STRUCTURED_REPLY_BYTES, offset);
-    const data = at + STRUCTURED_REPLY_BYTES + 8;
-    this.#target.read(offset, buffer.subarray(data, data + bytes), pending.done);
-    return data + bytes;
   }
 
-  /** Answers a read in data and holes. False where there is no hole worth telling. */
-  #readSparse(pending: Pending): boolean {
+  /**
+   * Tells the holes of what was read instead of sending their zeroes. The whole range was read all the same: so whatever stands in
+   * front of the disk saw it. Data behind a hole moves to the left, which there is always room for: a hole worth telling is longer
+   * than the headers around it. Returns the length of the reply.
+   */
+  #compact(pending: Pending): number {
     const pieces = dataAndHoles(this.#target, pending.offset, pending.bytes);
-    if (pieces === undefined) return false;
-    let data = 0;
-    let reply = 0;
-    let reads = 0;
-    for (const [bytes, flags] of pieces) {
-      if ((flags & Extent.ZERO) !== 0) reply += STRUCTURED_REPLY_BYTES + 12;
-      else {
-        reply += STRUCTURED_REPLY_BYTES + 8 + bytes;
-        data += bytes;
-        reads += 1;
-      }
-    }
-    this.#charge(pending, data);
-    this.#reserve(pending, reply);
-    const buffer = pending.region.bytes;
-    let at = pending.region.at;
-    let offset = pending.offset;
-    // One more than the reads, so that a target that answers at once cannot end the reply before its last piece is laid.
-    pending.pieces = reads + 1;
+    if (pieces === undefined) return pending.replyBytes;
+    const { bytes: buffer, at: start } = pending.region;
+    let at = start;
+    let from = start + DATA_CHUNK_BYTES;
+    let { offset } = pending;
     for (const [index, [bytes, flags]] of pieces.entries()) {
       const last = index === pieces.length - 1 ? ReplyFlag.DONE : 0;
       if ((flags & Extent.ZERO) !== 0) {
@@ -311,11 +305,15 @@ export class Transmission {
         putOffset(buffer, at + STRUCTURED_REPLY_BYTES, offset);
         putU32(buffer, at + STRUCTURED_REPLY_BYTES + 8, bytes);
         at += STRUCTURED_REPLY_BYTES + 12;
-      } else at = this.#readPiece(pending, at, offset, bytes, last);
+      } else {
+        if (at + DATA_CHUNK_BYTES !== from) buffer.copyWithin(at + DATA_CHUNK_BYTES, from, from + bytes);
+        this.#putData(pending, at, offset, bytes, last);
+        at += DATA_CHUNK_BYTES + bytes;
+      }
+      from += bytes;
       offset += bytes;
     }
-    pending.done(0);
-    return true;
+    return at - start;
   }
 
   // --- writes
@@ -401,7 +399,7 @@ export class Transmission {
       cost: 0,
       region: emptyRegion(),
       replyBytes: 0,
-      pieces: 1,
+      sparse: false,
       errno: 0,
       payload: undefined,
       done: (errno) => this.#done(pending, errno),
@@ -428,9 +426,7 @@ export class Transmission {
   }
 
   #done(pending: Pending, errno: number): void {
-    if (errno !== 0 && pending.errno === 0) pending.errno = errno;
-    pending.pieces -= 1;
-    if (pending.pieces > 0) return;
+    pending.errno = errno;
     if (this.#dead) {
       this.#release(pending);
       return;
@@ -451,7 +447,7 @@ export class Transmission {
         putSimple(pending, pending.region, wire);
         bytes = SIMPLE_REPLY_BYTES;
       }
-    }
+    } else if (pending.sparse) bytes = this.#compact(pending);
     this.#unsentBytes += bytes;
     this.#replies.ready(pending.region, bytes);
     this.#release(pending);

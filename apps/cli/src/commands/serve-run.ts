@@ -4,7 +4,7 @@ import { createNbdServer, NbdError } from '@paravirt/nbd';
 import { type ListenAddress, listen } from '@paravirt/nbd/node';
 import type { CliContext } from '../context.ts';
 import { openDisk } from '../disk/open.ts';
-import { CliError, exitCodes, fileError } from '../errors.ts';
+import { CliError, describeError, exitCodes, fileError } from '../errors.ts';
 import { figuresTable } from '../figures-table.ts';
 import { IologWriter } from '../fio/iolog.ts';
 import { driverOf, loadPlugins } from '../plugins.ts';
@@ -14,6 +14,9 @@ import { serveDisk } from '../serve/served-disk.ts';
 import { grouped } from '../ui/table.ts';
 import { deviceChoice } from './device-flags.ts';
 import type { ServeFlags } from './serve.ts';
+
+/** How long requests under way may take once the server is told to end. */
+const LEAVE_MS = 3000;
 
 function addressOf(flags: ServeFlags): ListenAddress {
   if (flags.socket !== undefined && flags.listen !== undefined)
@@ -46,7 +49,7 @@ async function clearSocket(path: string): Promise<void> {
   rmSync(path, { force: true });
 }
 
-function openLog(path: string): { writer: IologWriter; close: () => void } {
+function openLog(path: string, complain: (message: string) => void): { writer: IologWriter; close: () => void } {
   let fd: number;
   try {
     fd = openSync(path, 'w');
@@ -54,8 +57,15 @@ function openLog(path: string): { writer: IologWriter; close: () => void } {
     throw fileError(path, error, exitCodes.usage);
   }
   let pending = '';
+  let failed = false;
   const flush = (): void => {
-    if (pending !== '') writeSync(fd, pending);
+    try {
+      if (pending !== '' && !failed) writeSync(fd, pending);
+    } catch (error) {
+      // The disk goes on being served; a record with a hole in it would be worse than a short one.
+      failed = true;
+      complain(`${fileError(path, error).message}; no more requests are recorded`);
+    }
     pending = '';
   };
   const writer = new IologWriter(3, 'disk', (text) => {
@@ -75,7 +85,7 @@ function openLog(path: string): { writer: IologWriter; close: () => void } {
 
 /** `hvsim serve` */
 export async function serve(this: CliContext, flags: ServeFlags): Promise<void> {
-  const { stdout, env } = this.process;
+  const { stdout, stderr, env } = this.process;
   const address = addressOf(flags);
   const specs = [{ name: '', disk: flags.disk }];
   for (const text of flags.export ?? []) {
@@ -85,28 +95,36 @@ export async function serve(this: CliContext, flags: ServeFlags): Promise<void> 
   }
   if ('path' in address) await clearSocket(address.path);
   if (flags.control !== undefined) await clearSocket(flags.control);
-  const log = flags.writeIolog === undefined ? undefined : openLog(flags.writeIolog);
+  const log = flags.writeIolog === undefined ? undefined : openLog(flags.writeIolog, (message) => void stderr.write(`hvsim: ${message}\n`));
 
   const extensions = await loadPlugins(flags.plugin ?? []);
   const driver = driverOf(extensions, flags.driver);
+  let stop: (error?: unknown) => void = () => {};
+  const stopped = new Promise<unknown>((resolve) => {
+    stop = resolve;
+  });
+  const onFailure = (error: unknown): void => stop(error);
   const targets: Controlled[] = specs.map(({ name, disk: spec }) => {
     const disk = openDisk({ disk: spec, filters: flags.filter ?? [], seed: flags.seed, extensions });
-    const served = serveDisk({ ...deviceChoice(flags), ...driver, disk, seed: flags.seed, ...(log && { log: log.writer }) });
+    const served = serveDisk({ ...deviceChoice(flags), ...driver, disk, seed: flags.seed, onFailure, ...(log && { log: log.writer }) });
     return { name, disk, served };
   });
   const server = createNbdServer({ exports: targets.map(({ name, served }) => ({ name, target: served.target })), timer: handshakeTimer });
 
-  let listener: Server;
+  let listener: Server | undefined;
   let control: Server | undefined;
   try {
     listener = await listen(server, address);
     if (flags.control !== undefined) control = await serveControl(flags.control, targets, server);
   } catch (error) {
+    const told = listener ? (flags.control as string) : 'path' in address ? address.path : `${address.host}:${address.port}`;
+    listener?.close();
     if (error instanceof NbdError)
       throw new CliError(error.message.replace('allowRemote', '--allow-remote'), exitCodes.usage, { cause: error });
-    throw fileError('path' in address ? address.path : `${address.host}:${address.port}`, error, exitCodes.usage);
+    throw fileError(told, error, exitCodes.usage);
   }
-  const bound = listener.address();
+  const open = listener;
+  const bound = open.address();
   const where =
     typeof bound === 'object' && bound !== null
       ? `nbd://${bound.address.includes(':') ? `[${bound.address}]` : bound.address}:${bound.port}`
@@ -121,16 +139,24 @@ export async function serve(this: CliContext, flags: ServeFlags): Promise<void> 
     stdout.write('end with Ctrl-C\n');
   }
 
-  await new Promise<void>((resolve) => {
-    process.once('SIGINT', resolve);
-    process.once('SIGTERM', resolve);
-  });
+  // Once: a second signal ends the process at once.
+  process.once('SIGINT', () => stop());
+  process.once('SIGTERM', () => stop());
+  const broken = await stopped;
   control?.close();
-  const closed = new Promise<void>((resolve) => listener.close(() => resolve()));
+  const closed = new Promise<void>((resolve) => open.close(() => resolve()));
   server.close();
   // A client that takes no answers does not keep the server alive.
-  await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, 3000).unref())]);
-  for (const { served } of targets) served.close();
+  if (broken === undefined) await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, LEAVE_MS).unref())]);
+  let failed = false;
+  for (const { name, served } of targets) {
+    try {
+      served.close();
+    } catch (error) {
+      failed = true;
+      stderr.write(`${describeError(error, (env['HVSIM_DEBUG'] ?? '') !== '')} (export ${JSON.stringify(name)})\n`);
+    }
+  }
   log?.close();
   if ('path' in address) rmSync(address.path, { force: true });
   if (flags.control !== undefined) rmSync(flags.control, { force: true });
@@ -141,5 +167,5 @@ export async function serve(this: CliContext, flags: ServeFlags): Promise<void> 
     const { reads, writes, flushes, errors } = server.counters;
     stdout.write(`${grouped(reads)} reads, ${grouped(writes)} writes, ${grouped(flushes)} flushes, ${grouped(errors)} errors\n`);
   }
-  process.exit(exitCodes.ok);
+  process.exit(failed ? exitCodes.failed : exitCodes.ok);
 }

@@ -10,8 +10,10 @@ import {
   type Machine,
   memoryDisk,
   nullDisk,
+  type OpStats,
   type Random,
   readonlyFilter,
+  type StatsFilter,
   statsFilter,
   tornFilter,
   volatileCacheFilter,
@@ -93,6 +95,41 @@ function builtInFilter(spec: FilterSpec): MakeFilter {
 function pluginFilter(own: Extensions['filters'][string], name: string): MakeFilter {
   const argument = name.slice(name.split('=')[0]?.length ?? 0).replace(/^=/, '');
   return (inner, machine, random) => own(inner, { argument, random, machine });
+}
+
+/** One kind of operation as a `stats` filter counted it. Keys of `sizes` are bytes: calls from that size up to below twice that. */
+export interface OperationCounts {
+  readonly calls: number;
+  readonly bytes: number;
+  readonly errors: number;
+  readonly sizes: Readonly<Record<string, number>>;
+}
+
+/** A filter, whether it is on, and what it counted where it counts. */
+export interface FilterReport {
+  readonly name: string;
+  readonly enabled: boolean;
+  readonly counts?: Readonly<Record<'read' | 'write' | 'flush' | 'discard' | 'zero', OperationCounts>>;
+}
+
+function countsOf({ calls, bytes, errors, sizes }: OpStats): OperationCounts {
+  const bySize = [...sizes].map((count, power) => [String(2 ** power), count] as const).filter(([, count]) => count > 0);
+  return { calls, bytes, errors, sizes: Object.fromEntries(bySize) };
+}
+
+/** What the filters of a disk tell of themselves. */
+export function filterReports(disk: OpenedDisk): readonly FilterReport[] {
+  return disk.filters.map(({ name, filter }) => {
+    const { stats } = filter as Partial<StatsFilter>;
+    const { enabled } = filter;
+    if (stats === undefined) return { name, enabled };
+    const { read, write, flush, discard, zero } = stats;
+    return {
+      name,
+      enabled,
+      counts: { read: countsOf(read), write: countsOf(write), flush: countsOf(flush), discard: countsOf(discard), zero: countsOf(zero) },
+    };
+  });
 }
 
 /** Opens what `--disk` and `--filter` say. @throws {CliError} naming the file or the option. */

@@ -1,7 +1,7 @@
 import { createServer, type Server } from 'node:net';
 import type { VolatileCacheFilter } from '@paravirt/hv-sim';
 import type { NbdServer } from '@paravirt/nbd';
-import type { OpenedDisk } from '../disk/open.ts';
+import { filterReports, type OpenedDisk } from '../disk/open.ts';
 import type { ServedDisk } from './served-disk.ts';
 
 /** One export as the control socket reaches it. */
@@ -25,6 +25,8 @@ export interface ControlAnswer {
 
 /** A line of the control socket is a request in JSON and its answer in JSON; no line is longer than this. */
 const LINE_BYTES_MAX = 65_536;
+/** Answers that wait for a client to take them. */
+const ANSWERS_BYTES_MAX = 1 << 20;
 
 class Refused extends Error {}
 
@@ -34,6 +36,17 @@ function filterOf({ disk }: Controlled, name: string | undefined) {
   if (!found)
     throw new Refused(`no filter ${JSON.stringify(name ?? '')}; there ${names.length === 0 ? 'is none' : `are ${names.join(', ')}`}`);
   return found.filter;
+}
+
+/** Grant references of the device: those that give access now (in requests, or kept mapped), and those in quarantine. */
+function referencesOf({ stack: { device } }: ServedDisk): { live: number; quarantined: number } {
+  const found = { live: 0, quarantined: 0 };
+  for (let queue = 0; device && queue < device.device.queueCount; queue += 1) {
+    const pool = device.device.poolFigures(queue);
+    found.live += pool?.live ?? 0;
+    found.quarantined += pool?.quarantined ?? 0;
+  }
+  return found;
 }
 
 /** What a user may do to a disk while a client is attached. */
@@ -66,7 +79,8 @@ const commands: Readonly<Record<string, (target: Controlled, args: readonly stri
       device: { state: stack.state(), ...stack.info },
       figures: served.stack.figures(),
       backend: { ...served.stack.blkback.counters },
-      filters: disk.filters.map(({ name, filter }) => ({ name, enabled: filter.enabled })),
+      filters: filterReports(disk),
+      references: referencesOf(served),
       faults: disk.faults(),
       nbd: { ...server.counters },
     };
@@ -75,10 +89,27 @@ const commands: Readonly<Record<string, (target: Controlled, args: readonly stri
 
 export const controlCommands: readonly string[] = Object.keys(commands);
 
+/** @throws {Refused} when the line is no request. */
+function requestOf(line: string): ControlRequest {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    throw new Refused('a request is a line of JSON');
+  }
+  const { command, export: name, args } = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
+  const wellFormed =
+    typeof command === 'string' &&
+    (name === undefined || typeof name === 'string') &&
+    (args === undefined || (Array.isArray(args) && args.every((each) => typeof each === 'string')));
+  if (!wellFormed) throw new Refused('a request is {"command":NAME,"export":NAME,"args":[WORDS]}; only the command must be there');
+  return value as ControlRequest;
+}
+
 function answer(line: string, targets: readonly Controlled[], server: NbdServer): ControlAnswer {
   try {
-    const request = JSON.parse(line) as ControlRequest;
-    const command = commands[request.command];
+    const request = requestOf(line);
+    const command = Object.hasOwn(commands, request.command) ? commands[request.command] : undefined;
     if (!command) throw new Refused(`no command ${JSON.stringify(request.command)}; there are ${controlCommands.join(', ')}`);
     const target = targets.find(({ name }) => name === (request.export ?? ''));
     if (!target)
@@ -104,7 +135,8 @@ export function serveControl(path: string, targets: readonly Controlled[], serve
         pending = pending.slice(at + 1);
         socket.write(`${JSON.stringify(answer(line, targets, server))}\n`);
       }
-      if (pending.length > LINE_BYTES_MAX) socket.destroy();
+      // Neither a line without an end nor a client that takes no answers grows without bound.
+      if (pending.length > LINE_BYTES_MAX || socket.writableLength > ANSWERS_BYTES_MAX) socket.destroy();
     });
   });
   return new Promise((resolve, reject) => {

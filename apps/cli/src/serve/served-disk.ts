@@ -16,6 +16,8 @@ export interface ServedOptions extends DeviceChoice {
   readonly seed: number | string;
   readonly log?: IologWriter;
   readonly driver?: NonNullable<StackOptions['driver']>;
+  /** Told once when the machine broke one of its own promises: nothing moves any more. */
+  readonly onFailure?: (error: unknown) => void;
 }
 
 /** A disk behind a guest's block device, in real time, as an NBD target. */
@@ -29,6 +31,8 @@ export interface ServedDisk {
   /** Makes what was answered durable, closes the device, and ends the machine. */
   close(): void;
 }
+
+const describe = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** Composes the stack of one export and lets it run in real time. */
 export function serveDisk(options: ServedOptions): ServedDisk {
@@ -52,11 +56,12 @@ export function serveDisk(options: ServedOptions): ServedDisk {
     log?.io(kind, offset, length, (performance.now() - began) * 1e6);
 
   let running = false;
+  let failure: unknown;
 
   /** Runs what can run now. What is due later is the drive's; what takes long goes on after the sockets had their turn. */
   const kick = (): void => {
     // From inside an answer there is nothing to do: the loop below sees what was added.
-    if (paused || running) return;
+    if (paused || running || failure !== undefined) return;
     running = true;
     const end = time.hold() + SLICE_MS;
     let late = false;
@@ -66,9 +71,15 @@ export function serveDisk(options: ServedOptions): ServedDisk {
         while (steps < STEPS && machine.step()) steps += 1;
         late = steps === STEPS && time.hold() >= end;
       }
-    } finally {
-      running = false;
-      time.release(!late);
+    } catch (error) {
+      failure = error;
+    }
+    running = false;
+    time.release(!late);
+    failure ??= drive.failure;
+    if (failure !== undefined) {
+      options.onFailure?.(failure);
+      return;
     }
     if (!late) return;
     more ??= setImmediate(() => {
@@ -107,17 +118,21 @@ export function serveDisk(options: ServedOptions): ServedDisk {
     }),
     flush(done) {
       note('sync', 0, 0);
-      bytes.flush(done);
+      // A backend refuses flushes of a read-only disk as it refuses writes; there is nothing to flush.
+      if (writable) bytes.flush(done);
+      else done(0);
     },
-    ...(outer.extentAt && {
-      extents(offset: number, length: number, add: (length: number, flags: number) => boolean) {
-        for (let at = offset; at < offset + length; ) {
-          const run = outer.extentAt?.(at) ?? length;
-          if (run === 0 || !add(Math.abs(run), run < 0 ? Extent.HOLE | Extent.ZERO : 0)) return;
-          at += Math.abs(run);
-        }
-      },
-    }),
+    // What a filter corrupts is no hole any more, whatever the disk behind knows.
+    ...(outer.extentAt &&
+      !disk.filters.some(({ name }) => name.startsWith('corrupt')) && {
+        extents(offset: number, length: number, add: (length: number, flags: number) => boolean) {
+          for (let at = offset; at < offset + length; ) {
+            const run = outer.extentAt?.(at) ?? length;
+            if (run === 0 || !add(Math.abs(run), run < 0 ? Extent.HOLE | Extent.ZERO : 0)) return;
+            at += Math.abs(run);
+          }
+        },
+      }),
     kick,
   };
 
@@ -139,17 +154,20 @@ export function serveDisk(options: ServedOptions): ServedDisk {
       if (more) clearImmediate(more);
       kick();
       drive.stop();
-      if (drive.failure !== undefined)
-        throw new CliError(`the machine stopped: ${String(drive.failure)}`, undefined, { cause: drive.failure });
+      failure ??= drive.failure;
+      if (failure !== undefined) throw new CliError(`the machine stopped: ${describe(failure)}`, undefined, { cause: failure });
       // By hand from here on: what waits for a delay need not wait for it in real time.
-      let flushed = false;
-      bytes.flush(() => {
-        flushed = true;
-      });
+      let flushed: number | undefined = writable ? undefined : 0;
+      if (writable) {
+        bytes.flush((errno) => {
+          flushed = errno;
+        });
+      }
       bytes.move();
-      machine.runUntil(() => flushed);
+      machine.runUntil(() => flushed !== undefined);
       stack.close();
       disk.close();
+      if (flushed !== 0) throw new CliError('the last flush failed: what was not flushed before may be lost');
     },
   };
 }
