@@ -14,7 +14,7 @@ const HINTS_MAX = 1 << 16;
  * The slots of one address space: a row of numbers for each, two sorted indexes over them, and two caches in front.
  *
  * Hints are never invalidated: they are only believed after a look at the bounds of the row they name, and the bounds of a row that is given back are empty.
- * So a hint can be stale, and cannot be wrong. The slot in steady use is a copy, in front of them, which every change of a row empties.
+ * So a hint can be stale, and cannot be wrong. The slot in steady use is a copy, in front of them, which every change of that slot empties.
  */
 export class AddressSpace implements AddressSpaceView {
   readonly asId: number;
@@ -124,10 +124,10 @@ export class AddressSpace implements AddressSpaceView {
     this.#lastHost = this.data[at + 2]!;
   }
 
-  /** The last row found is copied, so every change of a row empties the copy. */
-  #forget(): void {
+  /** The slot in steady use is a copy, so every change of that slot empties it. */
+  #forget(row: number): void {
+    if (row !== this.#last) return;
     this.#last = 0;
-    this.#seen = 0;
     this.#lastBase = Number.POSITIVE_INFINITY;
     this.#lastEnd = Number.NEGATIVE_INFINITY;
     this.#lastHost = -1;
@@ -141,7 +141,7 @@ export class AddressSpace implements AddressSpaceView {
 
   /** Row with this id; 0 when there is none. */
   rowOf(id: number): number {
-    return this.#rowOfId[id >>> ID_PAGE_BITS]![id & ((1 << ID_PAGE_BITS) - 1)]!;
+    return this.#rowOfId[id >>> ID_PAGE_BITS]?.[id & ((1 << ID_PAGE_BITS) - 1)] ?? 0;
   }
 
   pagesOf(row: number): number {
@@ -218,7 +218,7 @@ export class AddressSpace implements AddressSpaceView {
     const at = row * 3;
     this.index.remove(this.data[at]!, row);
     this.hostIndex.remove(this.hostOf(row) / PAGE_SIZE, row);
-    this.#forget();
+    this.#forget(row);
     this.data[at] = Number.POSITIVE_INFINITY;
     this.data[at + 1] = 0;
     this.data[at + 2] = -1;
@@ -235,7 +235,7 @@ export class AddressSpace implements AddressSpaceView {
     const at = row * 3;
     const pages = this.data[at + 1]! - this.data[at]!;
     this.index.remove(this.data[at]!, row);
-    this.#forget();
+    this.#forget(row);
     this.data[at] = base;
     this.data[at + 1] = base + pages;
     this.index.insert(base, row);
@@ -245,7 +245,7 @@ export class AddressSpace implements AddressSpaceView {
   setFlags(row: number, flags: number): void {
     if (this.journal !== null) this.record(this.ids[row]!, row);
     const hostAddress = this.hostOf(row);
-    this.#forget();
+    this.#forget(row);
     this.flags[row] = flags;
     this.data[row * 3 + 2] = (flags & (READONLY | INVALID)) === 0 ? hostAddress : -1 - hostAddress;
   }

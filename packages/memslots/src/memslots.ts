@@ -36,7 +36,8 @@ class MemslotsTable implements Memslots {
   readonly #publisher: Publisher;
   readonly #bus: EventBus<MemslotsEvents>;
   readonly #region: CheckedRegion = { id: 0, asId: 0, flags: 0, gfn: 0, pages: 0, hostFrame: 0 };
-  readonly #hits: number[] = [];
+  /** Room for the rows of a query; one list for each query inside another's visits. */
+  readonly #hitLists: number[][] = [];
 
   constructor(options: MemslotsOptions) {
     const { resolved, limits } = resolveOptions(options);
@@ -282,16 +283,19 @@ class MemslotsTable implements Memslots {
     const first = frameAt(start, 'start', false);
     const stop = frameAt(end, 'end', true);
     if (!isBelow(start, end)) return;
-    for (const space of this.#spaces) {
-      const found = space.hostIndex.query(first, stop, this.#hits);
-      for (let i = 0; i < found; i++) {
-        const row = this.#hits[i]!;
-        const at = row * 3;
-        const base = space.data[at]!;
-        const host = space.hostOf(row) / PAGE_SIZE;
-        const from = base + Math.max(0, first - host);
-        visit(space.asId, space.ids[row]!, from, base + Math.min(space.pagesOf(row), stop - host));
+    const hits = this.#hitLists.pop() ?? [];
+    try {
+      for (const space of this.#spaces) {
+        const found = space.hostIndex.query(first, stop, hits);
+        for (let i = 0; i < found; i++) {
+          const row = hits[i]!;
+          const base = space.data[row * 3]!;
+          const host = space.hostOf(row) / PAGE_SIZE;
+          visit(space.asId, space.ids[row]!, base + Math.max(0, first - host), base + Math.min(space.pagesOf(row), stop - host));
+        }
       }
+    } finally {
+      this.#hitLists.push(hits);
     }
   }
 

@@ -173,11 +173,12 @@ class Player {
         const text = `${id}:${baseGfn.toString(16)}:${pages}:${flags};`;
         for (let i = 0; i < text.length; i++) digest = Math.imul(digest ^ text.charCodeAt(i), 0x01000193);
       }
+      const rows = 'slots' in args ? { slots: slots.map(({ id, baseGfn, pages, flags }) => [id, hex(baseGfn), pages, flags]) } : {};
       return {
+        ...rows,
         usedSlots: this.#memslots.usedSlots(asId),
         generation: hex(this.#memslots.generation(asId)),
         digest: `0x${(digest >>> 0).toString(16).padStart(8, '0')}`,
-        slots: slots.map(({ id, baseGfn, pages, flags }) => [id, hex(baseGfn), pages, flags]),
       };
     },
   };

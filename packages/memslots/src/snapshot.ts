@@ -1,4 +1,5 @@
 import type { AddressSpace } from './address-space.ts';
+import { refuse } from './errors.ts';
 import { gfnOf, INVALID } from './region.ts';
 import { HVA_BAD, HVA_RO_BAD, PAGE_SIZE, READONLY, type Slot, type U64 } from './types.ts';
 
@@ -35,7 +36,7 @@ export interface SlotSnapshot {
   slots(): IterableIterator<Slot>;
   /** The slots that meet frames `[start, end)`, ascending. */
   slotsIn(start: number, end: number): IterableIterator<Slot>;
-  /** Ends its claim on the journal; it must not be read afterwards. Not calling it is safe, and costs each change a small object. */
+  /** Ends its claim on the journal; reading it afterwards is refused (`bad-argument`). Not calling it is safe, and costs each change a small object. */
   release(): void;
 }
 
@@ -67,7 +68,8 @@ export class JournalSnapshot implements SlotSnapshot {
   /** Reads the journal up to now. */
   catchUp(): void {
     let node = this.#seen;
-    while (node !== null && node.next !== null) {
+    if (node === null) refuse('bad-argument', 'snapshot', 'released', 'one that was not released');
+    while (node.next !== null) {
       node = node.next;
       if (this.#undone.has(node.id)) continue;
       const { next: _, ...undone } = node;

@@ -65,6 +65,17 @@ describe(`snapshots, ${runs} runs`, () => {
     expect([...memslots.slots()][0]?.id).toBe(1);
   });
 
+  it('refuse to be read once released, and know no id that cannot be', () => {
+    const memslots = createMemslots({ userMemSlots: 4 });
+    const snapshot = memslots.snapshot(1);
+    expect([snapshot.asId, snapshot.slot(70_000), snapshot.slot(-1), snapshot.slot(3)]).toEqual([1, null, null, null]);
+    snapshot.release();
+    snapshot.release();
+    for (const call of [() => snapshot.gfnToMemslot(0), () => snapshot.slot(0), () => snapshot.slots().next()]) {
+      expect(call).toThrow(expect.objectContaining({ refusal: expect.objectContaining({ code: 'bad-argument' }) }));
+    }
+  });
+
   it('stay right over thousands of changes that nobody reads', () => {
     const memslots = createMemslots({ userMemSlots: 509 });
     for (let id = 0; id < 50; id++) memslots.createSlot({ id, baseGfn: id * 4, pages: 2, userspaceAddr: HOST });
