@@ -66,7 +66,7 @@ class SimulatedMachine implements Machine {
     const faults = new FaultPlan(options.faults, this.#random.split('faults'), pulse, this.bus);
     const channels = createEventChannels({
       queue: {
-        schedule: (domid) => loop.push(domid === SERVICE_DOMID ? this.#service : parties[domid]!.agent, undefined),
+        schedule: (domid) => loop.push(parties[domid]?.agent ?? this.#service, undefined),
       },
       bus: this.bus,
     });

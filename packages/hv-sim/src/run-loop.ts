@@ -24,10 +24,11 @@ export class RunLoop {
   readonly #externals: Set<string> = new Set();
   #externalCount = 0;
   #drive: { poke(): void } | undefined;
-  /** How deep in steps we are: a blocking call steps from inside a step. */
+  /** How deep in steps a driven machine is: a blocking call steps from inside a step. */
   depth = 0;
   /** The hash after each step, when it is kept. */
   readonly hashes: number[] | undefined;
+  readonly #recording: boolean;
   /** Called after every step, when faults want it. */
   afterStep: ((agent: Agent) => void) | undefined;
 
@@ -38,7 +39,8 @@ export class RunLoop {
     this.#bus = parts.bus;
     this.#stepTicks = parts.stepTicks;
     this.stepsMax = parts.stepsMax;
-    this.hashes = parts.queue.record === undefined ? undefined : [];
+    this.#recording = parts.queue.record !== undefined;
+    this.hashes = this.#recording ? [] : undefined;
     const owned = parts.bus as Partial<Bus<MachineEvents>>;
     this.#owned = typeof owned.rethrow === 'function' ? (owned as Bus<MachineEvents>) : undefined;
     this.clock.onEarlier = () => this.#poke();
@@ -56,7 +58,7 @@ export class RunLoop {
   push(agent: Agent, item: Item): void {
     agent.push(item);
     this.queue.add(agent);
-    this.#poke();
+    if (this.#drive !== undefined) this.#poke();
   }
 
   post(agent: Agent, work: () => void): void {
@@ -79,39 +81,44 @@ export class RunLoop {
 
   step(): boolean {
     const { queue, clock, pulse } = this;
-    for (;;) {
-      if (this.#drive !== undefined) clock.read();
-      if (clock.nextDue() <= clock.now) this.#dueTimers();
-      const agent = queue.next();
-      if (agent === undefined) {
-        const due = clock.nextDue();
-        if (due === Number.POSITIVE_INFINITY || this.#drive !== undefined) return false;
-        clock.now = due;
-        continue;
-      }
-      const item = agent.shift();
-      // Added before it runs: its code may block and let others, and its own later events, go on.
-      if (agent.waiting > 0) queue.add(agent);
-      if (typeof item === 'object' && item.dropped) {
-        if (queue.record !== undefined) queue.record.pop();
-        continue;
-      }
-      pulse.steps++;
-      if (this.#stepTicks > 0) clock.now += this.#stepTicks;
-      const kind = item === undefined ? 0 : typeof item === 'function' ? 1 : 2;
-      pulse.note(agent.domid * 4 + kind, clock.now | 0);
-      this.#carryOut(agent, item);
-      if (this.hashes !== undefined) this.hashes.push(pulse.hash);
-      if (this.#owned !== undefined) this.#owned.rethrow();
-      if (this.#bus.observed('hv:stepped')) {
-        this.#bus.emit('hv:stepped', { step: pulse.steps, domid: agent.domid, kind: KINDS[kind]!, now: clock.now });
-      }
-      if (this.afterStep !== undefined) this.afterStep(agent);
-      return true;
+    if (this.#drive !== undefined) clock.read();
+    if (clock.nextDue() <= clock.now) this.#dueTimers();
+    const agent = queue.next();
+    if (agent === undefined) return this.#advance();
+    const item = agent.shift();
+    // Added before it runs: its code may block and let others, and its own later events, go on.
+    if (agent.waiting > 0) queue.add(agent);
+    if (typeof item === 'object' && item.dropped) {
+      if (queue.record !== undefined) queue.record.pop();
+      return this.step();
     }
+    pulse.steps++;
+    if (this.#stepTicks > 0) clock.now += this.#stepTicks;
+    const kind = item === undefined ? 0 : typeof item === 'function' ? 1 : 2;
+    pulse.note(agent.domid * 4 + kind, clock.now | 0);
+    if (this.#drive !== undefined) this.#carryOutDriven(agent, item);
+    else if (item === undefined) this.#channels!.deliver(agent.domid as DomId);
+    else if (typeof item === 'function') item();
+    else item.run();
+    if (this.#owned !== undefined) this.#owned.rethrow();
+    if (this.#recording) this.hashes!.push(pulse.hash);
+    if (this.#bus.observed('hv:stepped')) {
+      this.#bus.emit('hv:stepped', { step: pulse.steps, domid: agent.domid, kind: KINDS[kind]!, now: clock.now });
+    }
+    if (this.afterStep !== undefined) this.afterStep(agent);
+    return true;
   }
 
-  #carryOut(agent: Agent, item: Item): void {
+  /** Nobody can run: time moves to the next timer, if there is one and nobody else moves it. */
+  #advance(): boolean {
+    const due = this.clock.nextDue();
+    if (due === Number.POSITIVE_INFINITY || this.#drive !== undefined) return false;
+    this.clock.now = due;
+    return this.step();
+  }
+
+  /** In real time the drive must not be woken by what happens inside a step: it looks again after it. */
+  #carryOutDriven(agent: Agent, item: Item): void {
     this.depth++;
     try {
       if (item === undefined) this.#channels!.deliver(agent.domid as DomId);

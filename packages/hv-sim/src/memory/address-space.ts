@@ -141,10 +141,14 @@ export class AddressSpace implements PageTable {
 
   /** For the grant core: puts `mfn` at `vfn`; false when the page is taken, out of range, or the table cannot grow. Takes the reference. */
   mapGrant(vfn: number, mfn: number, writable: boolean): boolean {
-    const stretch = this.#make(vfn);
-    if (stretch === undefined) return false;
-    const at = this.#at;
-    const entries = stretch.entries;
+    let entries = this.#window.entries;
+    let at = vfn;
+    if (vfn >= this.#windowLength) {
+      const stretch = this.#make(vfn);
+      if (stretch === undefined) return false;
+      entries = stretch.entries;
+      at = this.#at;
+    }
     if ((entries[at]! & PRESENT) !== 0) return false;
     entries[at] = (mfn << FLAG_BITS) | (writable ? PRESENT | GRANT | WRITABLE : PRESENT | GRANT);
     this.#frames.mapped[mfn]!++;
@@ -162,9 +166,13 @@ export class AddressSpace implements PageTable {
 
   /** For the grant core: takes the grant mapping of `mfn` out of `vfn`; false when another or none stands there. */
   unmapGrant(vfn: number, mfn: number, cause: number): boolean {
-    const stretch = this.#find(vfn);
-    if (stretch === undefined) return false;
-    const at = this.#at;
+    let stretch: Stretch | undefined = this.#window;
+    let at = vfn;
+    if (vfn >= this.#windowLength) {
+      stretch = this.#findFar(vfn);
+      if (stretch === undefined) return false;
+      at = this.#at;
+    }
     const entry = stretch.entries[at]!;
     if ((entry & (PRESENT | GRANT)) !== (PRESENT | GRANT) || entry >>> FLAG_BITS !== mfn) return false;
     stretch.entries[at] = mfn << FLAG_BITS;

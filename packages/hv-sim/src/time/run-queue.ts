@@ -16,6 +16,8 @@ export type RunOrder = 'round-robin' | 'random' | { readonly schedule: ArrayLike
 /** One domain, or the machine itself (-1), in the run queue: its events wait here, first in first out. */
 export class Agent {
   readonly domid: number;
+  /** A delivery of event channels that stands before everything in `#items`: most often all there is. */
+  #delivery = false;
   #items: Item[] = new Array<Item>(8).fill(undefined);
   #head = 0;
   waiting = 0;
@@ -32,17 +34,33 @@ export class Agent {
   }
 
   push(item: Item): void {
+    if (item === undefined && this.waiting === 0) {
+      this.#delivery = true;
+      this.waiting = 1;
+      return;
+    }
+    this.#append(item);
+  }
+
+  #append(item: Item): void {
     const size = this.#items.length;
-    if (this.waiting === size) {
+    const kept = this.#delivery ? this.waiting - 1 : this.waiting;
+    if (kept === size) {
       const grown = new Array<Item>(size * 2).fill(undefined);
       for (let i = 0; i < size; i++) grown[i] = this.#items[(this.#head + i) & (size - 1)];
       this.#items = grown;
       this.#head = 0;
     }
-    this.#items[(this.#head + this.waiting++) & (this.#items.length - 1)] = item;
+    this.#items[(this.#head + kept) & (this.#items.length - 1)] = item;
+    this.waiting++;
   }
 
   shift(): Item {
+    if (this.#delivery) {
+      this.#delivery = false;
+      this.waiting--;
+      return undefined;
+    }
     const item = this.#items[this.#head];
     this.#items[this.#head] = undefined;
     this.#head = (this.#head + 1) & (this.#items.length - 1);
@@ -63,6 +81,8 @@ export class RunQueue {
   #round: Agent[] = new Array<Agent>(16);
   #head = 0;
   #count = 0;
+  /** An agent that stands before the ring: with few of them the ring is never touched. */
+  #first: Agent | undefined = undefined;
   readonly #set: Agent[] = [];
   #drawing: boolean;
   readonly #random: Random;
@@ -83,7 +103,7 @@ export class RunQueue {
 
   /** How many agents are runnable. */
   get runnable(): number {
-    return this.#drawing ? this.#set.length : this.#count;
+    return this.#drawing ? this.#set.length : this.#first === undefined ? this.#count : this.#count + 1;
   }
 
   /** Makes an agent runnable; nothing when it is, is paused or has nothing to do. */
@@ -96,6 +116,10 @@ export class RunQueue {
 
   #enter(agent: Agent): void {
     agent.inRound = true;
+    if (this.#first === undefined && this.#count === 0) {
+      this.#first = agent;
+      return;
+    }
     const size = this.#round.length;
     if (this.#count === size) {
       const grown = new Array<Agent>(size * 2);
@@ -110,6 +134,11 @@ export class RunQueue {
   remove(agent: Agent): void {
     if (agent.place >= 0) this.#leave(agent);
     if (!agent.inRound) return;
+    if (this.#first === agent) {
+      this.#first = undefined;
+      agent.inRound = false;
+      return;
+    }
     const size = this.#round.length;
     let kept = 0;
     for (let i = 0; i < this.#count; i++) {
@@ -136,6 +165,12 @@ export class RunQueue {
    */
   next(): Agent | undefined {
     if (!this.#drawing) {
+      const first = this.#first;
+      if (first !== undefined) {
+        this.#first = undefined;
+        first.inRound = false;
+        return this.#noted(first);
+      }
       if (this.#count === 0) return undefined;
       const agent = this.#round[this.#head]!;
       this.#head = (this.#head + 1) & (this.#round.length - 1);
