@@ -19,7 +19,7 @@ const HINTS_MAX = 1 << 16;
 export class AddressSpace implements AddressSpaceView {
   readonly asId: number;
   generation: number;
-  /** By row, three a row: first frame, end frame, host address; the address is `-1 - address` while nothing may be written there. Row 0 is no slot and contains nothing. */
+  /** By row, three a row: first frame, end frame, host address; the address is `-4096 - address`, exact up to 2^64, while nothing may be written there. Row 0 is no slot and contains nothing. */
   data: Float64Array;
   flags: Uint8Array;
   /** Id by row; of rows given back, the next free one. */
@@ -58,10 +58,10 @@ export class AddressSpace implements AddressSpaceView {
     this.asId = asId;
     this.generation = asId;
     this.#slotsMax = slotsMax;
-    this.data = Float64Array.of(Number.POSITIVE_INFINITY, 0, -1);
+    this.data = Float64Array.of(Number.POSITIVE_INFINITY, 0, -PAGE_SIZE);
     this.flags = Uint8Array.of(READONLY | INVALID);
     this.ids = new Uint16Array(1);
-    this.#rowOfId = new Array<Uint16Array>((slotsMax + 255) >>> ID_PAGE_BITS).fill(NO_IDS);
+    this.#rowOfId = Array.from({ length: (slotsMax + 255) >>> ID_PAGE_BITS }, () => NO_IDS);
     this.index = new SlotIndex(slotsMax);
     this.hostIndex = new HvaIndex(slotsMax, this);
   }
@@ -136,7 +136,7 @@ export class AddressSpace implements AddressSpaceView {
   /** Host address of a row, whatever it may be used for. */
   hostOf(row: number): number {
     const host = this.data[row * 3 + 2]!;
-    return host < 0 ? -1 - host : host;
+    return host < 0 ? -PAGE_SIZE - host : host;
   }
 
   /** Row with this id; 0 when there is none. */
@@ -198,7 +198,7 @@ export class AddressSpace implements AddressSpaceView {
     const at = row * 3;
     this.data[at] = base;
     this.data[at + 1] = base + pages;
-    this.data[at + 2] = (flags & READONLY) === 0 ? hostAddress : -1 - hostAddress;
+    this.data[at + 2] = (flags & READONLY) === 0 ? hostAddress : -PAGE_SIZE - hostAddress;
     this.flags[row] = flags;
     this.ids[row] = id;
     const page = id >>> ID_PAGE_BITS;
@@ -221,7 +221,7 @@ export class AddressSpace implements AddressSpaceView {
     this.#forget(row);
     this.data[at] = Number.POSITIVE_INFINITY;
     this.data[at + 1] = 0;
-    this.data[at + 2] = -1;
+    this.data[at + 2] = -PAGE_SIZE;
     this.flags[row] = READONLY | INVALID;
     this.#rowOfId[id >>> ID_PAGE_BITS]![id & ((1 << ID_PAGE_BITS) - 1)] = 0;
     this.ids[row] = this.#freeRow;
@@ -247,7 +247,7 @@ export class AddressSpace implements AddressSpaceView {
     const hostAddress = this.hostOf(row);
     this.#forget(row);
     this.flags[row] = flags;
-    this.data[row * 3 + 2] = (flags & (READONLY | INVALID)) === 0 ? hostAddress : -1 - hostAddress;
+    this.data[row * 3 + 2] = (flags & (READONLY | INVALID)) === 0 ? hostAddress : -PAGE_SIZE - hostAddress;
   }
 
   /** Keeps what `id` was for those who still look at it: the slot of `row`, or none where `row` is 0. */

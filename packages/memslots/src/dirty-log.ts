@@ -3,6 +3,9 @@ const CHUNK_BITS = 32768;
 const CHUNK_SHIFT = 15;
 const CHUNK_WORDS = CHUNK_BITS / 32;
 
+/** A chunk without a bit set; never written. */
+const CLEAR = new Uint32Array(CHUNK_WORDS);
+
 /** Index of the first bit equal to `set` in words from bit `from`, or `to` when there is none before it. */
 function scan(words: Uint32Array, from: number, to: number, set: boolean): number {
   let bit = from;
@@ -40,16 +43,16 @@ export class DirtyLog {
   /** Bytes held here. */
   get held(): number {
     let chunks = 0;
-    for (const chunk of this.#chunks) if (chunk !== undefined) chunks += 1;
+    for (const chunk of this.#chunks) if (chunk !== undefined && chunk !== CLEAR) chunks += 1;
     return chunks * (CHUNK_WORDS * 4);
   }
 
   mark(page: number): void {
     const index = page >>> CHUNK_SHIFT;
     let chunk = this.#chunks[index];
-    if (chunk === undefined) {
-      if (this.#absent) return;
-      chunk = this.#make(index);
+    if (chunk === undefined || chunk === CLEAR) {
+      if (chunk === undefined && this.#absent) return;
+      chunk = this.#make(index, false);
     }
     const word = (page & (CHUNK_BITS - 1)) >>> 5;
     chunk[word] = chunk[word]! | (1 << (page & 31));
@@ -61,9 +64,13 @@ export class DirtyLog {
     while (page < end) {
       const index = page >>> CHUNK_SHIFT;
       const chunkEnd = Math.min(end, (index + 1) * CHUNK_BITS);
+      const whole = page === index * CHUNK_BITS && chunkEnd === Math.min(this.pages, page + CHUNK_BITS);
       let chunk = this.#chunks[index];
-      if (chunk === undefined && this.#absent) chunk = this.#make(index);
-      if (chunk !== undefined) clearBits(chunk, page & (CHUNK_BITS - 1), chunkEnd - index * CHUNK_BITS);
+      if (whole && (chunk !== undefined || this.#absent)) this.#put(index, CLEAR);
+      else {
+        if (chunk === undefined && this.#absent) chunk = this.#make(index, true);
+        if (chunk !== undefined && chunk !== CLEAR) clearBits(chunk, page & (CHUNK_BITS - 1), chunkEnd - index * CHUNK_BITS);
+      }
       page = chunkEnd;
     }
   }
@@ -129,13 +136,17 @@ export class DirtyLog {
     return dirty;
   }
 
-  #make(index: number): Uint32Array {
+  #make(index: number, full: boolean): Uint32Array {
     const chunk = new Uint32Array(CHUNK_WORDS);
-    if (this.#absent) chunk.fill(0xffff_ffff);
-    // Not `chunks[index] = ` alone: a far first page would turn the list into a dictionary.
+    if (full) chunk.fill(0xffff_ffff);
+    this.#put(index, chunk);
+    return chunk;
+  }
+
+  #put(index: number, chunk: Uint32Array): void {
+    // One after the other: a far first page would turn the list into a dictionary.
     while (this.#chunks.length <= index) this.#chunks.push(undefined);
     this.#chunks[index] = chunk;
-    return chunk;
   }
 }
 

@@ -3,7 +3,7 @@ import { filter, type Observable } from 'rxjs';
 import { AddressSpace } from './address-space.ts';
 import { describeSlots } from './describe.ts';
 import type { DirtyLog } from './dirty-log.ts';
-import { refuse } from './errors.ts';
+import { refuse, shown } from './errors.ts';
 import type { MemslotsEvents } from './events.ts';
 import { resolveOptions } from './options.ts';
 import { Publisher } from './publisher.ts';
@@ -102,7 +102,7 @@ class MemslotsTable implements Memslots {
       flags: flags === -1 ? slot.flags : flags,
       guestPhysAddr: base === -1 ? bytes(slot.baseGfn, 'baseGfn') : base,
       memorySize: bytes(slot.pages, 'pages'),
-      userspaceAddr: slot.userspaceAddr,
+      userspaceAddr: bytes(slot.userspaceAddr / PAGE_SIZE, 'userspaceAddr'),
     });
   }
 
@@ -126,7 +126,7 @@ class MemslotsTable implements Memslots {
     const at = row * 3;
     const hostAddress = space.hostOf(row);
     if (hostFrame * PAGE_SIZE !== hostAddress)
-      refuse('changed-hva', 'userspaceAddr', hostFrame * PAGE_SIZE, `what the slot has, ${hostAddress}`);
+      refuse('changed-hva', 'userspaceAddr', BigInt(hostFrame * PAGE_SIZE), `what the slot has, ${shown(BigInt(hostAddress))}`);
     if (pages !== space.pagesOf(row)) refuse('changed-size', 'memorySize', pages, `what the slot has, ${space.pagesOf(row)} pages`);
     const old = space.flags[row]!;
     if (((old ^ flags) & READONLY) !== 0) refuse('changed-readonly', 'flags', flags, `the read-only bit the slot has, ${old & READONLY}`);

@@ -1,5 +1,5 @@
 import { refuse } from './errors.ts';
-import { framesOf, type Limits, wholeOf } from './region.ts';
+import { frameAt, type Limits, wholeOf } from './region.ts';
 import { type Memslots, type MemslotsOptions, PAGE_SIZE } from './types.ts';
 
 /** Ids in all: rows are numbered in 16 bits, and one number means none. */
@@ -12,11 +12,9 @@ export function resolveOptions(options: MemslotsOptions): { resolved: Memslots['
   const addressSpaces = wholeOf(options.addressSpaces ?? 2, 'addressSpaces', 256);
   if (addressSpaces === 0) refuse('bad-argument', 'addressSpaces', addressSpaces, 'at least one');
   const maxPagesPerSlot = wholeOf(options.maxPagesPerSlot ?? 0x7fff_ffff, 'maxPagesPerSlot', 0x7fff_ffff);
-  const hostFrames = framesOf(options.userAddrLimit ?? 0x7fff_ffff_f000, 'userAddrLimit');
+  // What lies between pages at the end of the range is no use to a slot.
+  const hostFrames = frameAt(options.userAddrLimit ?? 0x7fff_ffff_f000, 'userAddrLimit', false);
   const userAddrLimit = hostFrames * PAGE_SIZE;
-  if (hostFrames < 0 || userAddrLimit > 2 ** 53) {
-    refuse('bad-argument', 'userAddrLimit', options.userAddrLimit, 'a multiple of 4096 up to 2^53');
-  }
   const maxGfn = options.maxGfn === undefined || options.maxGfn === null ? null : wholeOf(options.maxGfn, 'maxGfn', 2 ** 52);
   const manualDirtyLogProtect = options.manualDirtyLogProtect ?? 0;
   if (![0, 1, 3].includes(manualDirtyLogProtect)) refuse('bad-argument', 'manualDirtyLogProtect', manualDirtyLogProtect, '0, 1 or 3');

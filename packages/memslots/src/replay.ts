@@ -29,7 +29,7 @@ type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 type Fields = { [key: string]: Json };
 
 const BIT_63 = 1n << 63n;
-const hex = (value: number): string => `0x${value.toString(16)}`;
+const hex = (value: number): string => `0x${BigInt(value).toString(16)}`;
 const hva = (value: number): string => (value === HVA_BAD ? 'bad' : value === HVA_RO_BAD ? 'ro-bad' : hex(value));
 
 function fieldsOf(text: string, line: number): Fields {
@@ -79,8 +79,10 @@ class Player {
         internalSlots: this.#number(config, 'memSlotsNum') - userMemSlots,
         addressSpaces: this.#number(config, 'addressSpaces'),
         maxPagesPerSlot: this.#number(config, 'maxPagesPerSlot'),
-        userAddrLimit: this.#number(config, 'userAddrLimit'),
-        maxGfn: config['maxGfn'] === null || config['maxGfn'] === undefined ? null : this.#number(config, 'maxGfn'),
+        userAddrLimit: this.#wide(config, 'userAddrLimit'),
+        // A cap beyond all frames is none.
+        maxGfn:
+          config['maxGfn'] === null || config['maxGfn'] === undefined ? null : Math.min(Number(this.#wide(config, 'maxGfn')), 2 ** 52),
         manualDirtyLogProtect: this.#number(config, 'manualDirtyLogProtect') as 0 | 1 | 3,
         hooks,
       });

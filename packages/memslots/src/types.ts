@@ -105,7 +105,10 @@ export interface MemslotsOptions {
   readonly addressSpaces?: number;
   /** Most pages of one slot; 0x7fffffff unless given. */
   readonly maxPagesPerSlot?: number;
-  /** Exclusive end of host user addresses, in bytes; 0x7ffffffff000 unless given, at most 2^53. */
+  /**
+   * Exclusive end of host user addresses, in bytes; 0x7ffffffff000 unless given. Addresses above 2^53 stay exact as numbers, being multiples of 4096,
+   * as long as no byte offset is added to them.
+   */
   readonly userAddrLimit?: U64;
   /** Highest guest frame number a slot may contain; `null` (no cap, as before Linux 5.17) unless given. */
   readonly maxGfn?: number | null;

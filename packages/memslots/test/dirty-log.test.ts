@@ -72,6 +72,10 @@ describe('the dirty log', () => {
     expect(memslots.memoryBytes().dirtyLogs).toBe(0);
     memslots.clearDirtyLog({ slot: 0, firstPage: 2 ** 30, numPages: 64, runs: [[1, 62]] });
     expect(memslots.getDirtyLog(0).runs).toEqual([[0, 2 ** 30 + 1], [2 ** 30 + 63, pages - 2 ** 30 - 63]]); // biome-ignore format: runs
+    memslots.clearDirtyLog({ slot: 0, firstPage: 0, numPages: pages, runs: [[0, pages]] });
+    expect([memslots.getDirtyLog(0).runs, memslots.memoryBytes().dirtyLogs]).toEqual([[], 0]);
+    memslots.markPageDirty(0, 2 ** 30);
+    expect(memslots.getDirtyLog(0).runs).toEqual([[2 ** 30, 1]]);
     const plain = logged(pages);
     for (const page of [pages - 1, 2 ** 30, 0]) plain.markPageDirty(0, page);
     expect(plain.getDirtyLog(0).runs).toEqual([[0, 1], [2 ** 30, 1], [pages - 1, 1]]); // biome-ignore format: runs

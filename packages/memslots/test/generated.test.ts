@@ -22,6 +22,8 @@ const shapes: Record<string, Omit<RecordingOptions, 'seed' | 'operations'>> = {
       maxGfn: '0x1fff',
     },
   },
+  'host addresses of 57 bits': { ids: 30, config: { userAddrLimit: '0xfffffffffff000' } },
+  'host addresses of all 64 bits': { ids: 30, config: { userAddrLimit: '0xffffffffffffffff', maxGfn: '0xffffffffffffffff' } },
   'three address spaces, many ids': { config: { addressSpaces: 3, userMemSlots: 32764, memSlotsNum: 32767 } },
 };
 const full = process.env['PARAVIRT_FULL'] !== undefined;

@@ -207,8 +207,8 @@ describe('options', () => {
     { addressSpaces: 0 },
     { addressSpaces: 257 },
     { maxPagesPerSlot: 2 ** 31 },
-    { userAddrLimit: 4095 },
-    { userAddrLimit: 1n << 60n },
+    { userAddrLimit: -1 },
+    { userAddrLimit: 1n << 64n },
     { maxGfn: -1 },
     { manualDirtyLogProtect: 2 as never },
   ])('out of range are refused: %o', (options) => {
