@@ -1,4 +1,5 @@
 import { type ChildProcess, type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
@@ -44,6 +45,20 @@ export function program(name: string, args: readonly string[], options: { cwd?: 
   if (error) throw new Error(`${name} ${args.join(' ')}: ${error.message}`, { cause: error });
   if (options.fails !== true) expect(status, `${name} ${args.join(' ')}\n${stdout}\n${stderr}`).toBe(0);
   return stdout + stderr;
+}
+
+/** The same for a program that this process has to serve meanwhile. */
+export async function programAsync(name: string, args: readonly string[], options: { cwd?: string } = {}): Promise<string> {
+  const child = spawn(name, args, { env, cwd: options.cwd, stdio: ['ignore', 'pipe', 'pipe'], timeout: PROGRAM_MS, killSignal: 'SIGKILL' });
+  let text = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (chunk: string) => {
+      text += chunk;
+    });
+  }
+  const [status] = (await once(child, 'close')) as [number | null];
+  expect(status, `${name} ${args.join(' ')}\n${text}`).toBe(0);
+  return text;
 }
 
 /** Starts a program that runs beside the test. It holds none of the test's pipes; whoever starts it ends it. */

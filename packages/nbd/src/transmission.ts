@@ -136,16 +136,20 @@ export class Transmission {
   closed(): void {
     this.#dead = true;
     this.#rest = undefined;
-    if (this.#filling) {
-      this.#release(this.#filling);
-      this.#filling = undefined;
-    }
+    this.#dropFilling();
+  }
+
+  /** Gives up a write whose payload will not come. */
+  #dropFilling(): void {
+    if (this.#filling) this.#release(this.#filling);
+    this.#filling = undefined;
   }
 
   /** No more requests are taken; the stream ends when those under way are answered. */
   leave(): void {
     this.#leaving = true;
     this.#rest = undefined;
+    this.#dropFilling();
     this.#endWhenIdle();
   }
 
