@@ -180,6 +180,6 @@ describe('a device of the simulated hypervisor against an array of sectors', () 
         ),
         { numRuns: runs },
       );
-    });
+    }, 900_000);
   }
 });

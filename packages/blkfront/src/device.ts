@@ -125,7 +125,10 @@ export class Device {
    * when to try again), -ENODEV, -EINVAL, -EROFS, -EOPNOTSUPP, -ENOMEM.
    */
   submit(op: number, sector: number, gfns: ArrayLike<number> | null, start: number, count: number, cookie: number, queue = 0): number {
-    return this.submitTo(queue, op, sector, gfns, null, start, count, cookie, this.sink);
+    const { connection } = this.session;
+    if (connection === undefined || queue >= connection.queues.length) return this.absent(queue);
+    const status = connection.queues[queue]!.ring.submit(op, sector, gfns, null, start, count, cookie, this.sink);
+    return status === ERRNO.EBUSY ? this.busyStatus() : status;
   }
 
   /** `submit` with bytes of the host instead of guest pages (copied through pages of the driver's own), and a completer of its own. */
@@ -143,8 +146,7 @@ export class Device {
     const { connection } = this.session;
     if (connection === undefined || queue >= connection.queues.length) return this.absent(queue);
     const status = connection.queues[queue]!.ring.submit(op, sector, gfns, bytes, start, count, cookie, sink);
-    if (status === ERRNO.EBUSY && this.session.upkeep.starved && this.busy === 0) return ERRNO.ENOMEM;
-    return status;
+    return status === ERRNO.EBUSY ? this.busyStatus() : status;
   }
 
   /** Sectors of one request on the wire whose buffer starts on a page. */
@@ -249,6 +251,11 @@ export class Device {
   destroy(): void {
     this.session.abandon('closed', '');
     this.session.buffers.destroy();
+  }
+
+  /** -EBUSY, until nobody can be waited for. */
+  private busyStatus(): number {
+    return this.session.upkeep.starved && this.busy === 0 ? ERRNO.ENOMEM : ERRNO.EBUSY;
   }
 
   private absent(queue: number): number {

@@ -381,14 +381,18 @@ export class Session {
   }
 
   private close(byBackend: boolean, reason: string): void {
+    const { state } = this;
     this.byBackend = byBackend;
     this.closeStep = 'drain';
-    // Without a live connection nothing under way is ever answered.
-    if (this.state !== 'connected') this.drop();
     for (const { ring } of this.connection?.queues ?? []) ring.refusal = ERRNO.ENODEV;
     this.change('closing', reason);
     this.armClose();
-    this.progress();
+    if (state === 'connected') this.progress();
+    else if (this.lettingGo) {
+      // Closed is said already; the old rings stay until the backend has said it too.
+      this.closeStep = 'closed';
+      this.progress();
+    } else this.advanceClose();
   }
 
   private armClose(): void {

@@ -190,5 +190,5 @@ describe('a block device against an array of sectors', () => {
       }),
       { numRuns: runs },
     );
-  });
+  }, 900_000);
 });

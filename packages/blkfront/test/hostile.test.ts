@@ -78,7 +78,7 @@ describe('a backend that lies', () => {
     }
     expect(broken).toBeGreaterThan(rounds / 20);
     expect(fine).toBeGreaterThan(rounds / 20);
-  });
+  }, 900_000);
 
   it('reaches no byte of the guest but the data of requests, where it is not trusted', async () => {
     for (const persistent of [false, true]) {

@@ -76,6 +76,22 @@ describe('a device whose backend comes and goes', () => {
     expect(back.disk.subarray(0, data.length)).toEqual(data);
   });
 
+  it('closes out of a suspend or a resume that is not over, without a reference lent again under the old ring', async () => {
+    for (const resume of [false, true]) {
+      const { world, back, dev } = connected({ persistent: false });
+      const write = dev.write(0, pattern(512, 1)).catch((error: BlkfrontError) => error.refusal.code);
+      dev.device.suspend();
+      if (resume) dev.device.resume();
+      await settled(world, dev.close());
+      expect(await settled(world, write)).toBe('gone');
+      expect(back.errors).toEqual([]);
+      world.time.run(2000);
+      expect(world.leaks()).toEqual(noLeaks);
+      await settled(world, dev.connect());
+      await settled(world, dev.read(0, 512));
+    }
+  });
+
   it('goes on with its rings when a suspend is cancelled', async () => {
     const { world, back, dev } = connected();
     back.hold = true;
