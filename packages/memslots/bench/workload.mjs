@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 
 /** A small seeded generator (mulberry32): numbers in [0, 1). */
-export function generator(seed) {
+function generator(seed) {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;
@@ -11,7 +11,7 @@ export function generator(seed) {
   };
 }
 
-export const QUERIES = 1 << 18;
+const QUERIES = 1 << 18;
 const CHANGES = 1 << 14;
 
 function firstAbove(sorted, value) {

@@ -3,7 +3,7 @@ import { LOG_DIRTY_PAGES, PAGE_SIZE, READONLY, type Slot } from './types.ts';
 const UNITS = ['KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'] as const;
 
 /** A number of pages in the largest unit that shows it whole. */
-export function sizeText(pages: number): string {
+function sizeText(pages: number): string {
   let size = pages * (PAGE_SIZE / 1024);
   let unit = 0;
   while (size % 1024 === 0 && unit + 1 < UNITS.length) {

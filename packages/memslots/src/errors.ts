@@ -49,7 +49,7 @@ const NUMBERS: Readonly<Record<string, number>> = { ENOENT: -2, ENOMEM: -12, EFA
 const NAMES: ReadonlyMap<number, string> = new Map(Object.entries(NUMBERS).map(([name, ret]) => [ret, name]));
 
 /** The errno name of a negated errno, `errno N` where this package has no name for it. */
-export const errnoName = (ret: number): ErrnoName => NAMES.get(ret) ?? `errno ${-ret}`;
+const errnoName = (ret: number): ErrnoName => NAMES.get(ret) ?? `errno ${-ret}`;
 
 /** The one error of this package; `refusal` says which check refused, with errno name and number, the argument, its value and what is allowed. */
 export class MemslotsError extends Error {

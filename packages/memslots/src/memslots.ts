@@ -80,11 +80,11 @@ class MemslotsTable implements Memslots {
   }
 
   moveSlot(id: number, baseGfn: number, asId = 0): ChangeKind {
-    return this.#alter(id, asId, bytes(baseGfn, 'baseGfn'), -1);
+    return this.#alter(id, asId, { base: bytes(baseGfn, 'baseGfn') });
   }
 
   setFlags(id: number, flags: number, asId = 0): ChangeKind {
-    return this.#alter(id, asId, -1, flags);
+    return this.#alter(id, asId, { flags });
   }
 
   #existing(id: number, asId: number): number {
@@ -92,15 +92,15 @@ class MemslotsTable implements Memslots {
     return id < this.#limits.memSlotsNum ? this.#space(asId).rowOf(id) : 0;
   }
 
-  #alter(id: number, asId: number, base: U64, flags: number): ChangeKind {
+  #alter(id: number, asId: number, { base, flags }: { base?: U64; flags?: number }): ChangeKind {
     const row = this.#existing(id, asId);
     if (row === 0) refuse('no-slot', 'id', id, 'the id of a slot in use');
     const slot = this.#space(asId).slotOf(row);
     return this.setMemoryRegion({
       slot: id,
       asId,
-      flags: flags === -1 ? slot.flags : flags,
-      guestPhysAddr: base === -1 ? bytes(slot.baseGfn, 'baseGfn') : base,
+      flags: flags ?? slot.flags,
+      guestPhysAddr: base ?? bytes(slot.baseGfn, 'baseGfn'),
       memorySize: bytes(slot.pages, 'pages'),
       userspaceAddr: bytes(slot.userspaceAddr / PAGE_SIZE, 'userspaceAddr'),
     });
@@ -125,8 +125,9 @@ class MemslotsTable implements Memslots {
     }
     const at = row * 3;
     const hostAddress = space.hostOf(row);
-    if (hostFrame * PAGE_SIZE !== hostAddress)
+    if (hostFrame * PAGE_SIZE !== hostAddress) {
       refuse('changed-hva', 'userspaceAddr', BigInt(hostFrame * PAGE_SIZE), `what the slot has, ${shown(BigInt(hostAddress))}`);
+    }
     if (pages !== space.pagesOf(row)) refuse('changed-size', 'memorySize', pages, `what the slot has, ${space.pagesOf(row)} pages`);
     const old = space.flags[row]!;
     if (((old ^ flags) & READONLY) !== 0) refuse('changed-readonly', 'flags', flags, `the read-only bit the slot has, ${old & READONLY}`);

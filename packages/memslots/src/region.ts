@@ -4,7 +4,7 @@ import { LOG_DIRTY_PAGES, type MemoryRegion, PAGE_SIZE, READONLY, type U64 } fro
 /** KVM_MEMSLOT_INVALID, beside the two user flags: the slot is on its way out or to another place. */
 export const INVALID = 4;
 /** Frames of a 64-bit byte space. */
-export const FRAMES = 0x10_0000_0000_0000;
+const FRAMES = 0x10_0000_0000_0000;
 const PAGE_MASK = PAGE_SIZE - 1;
 const BYTES = 1n << 64n;
 const MISALIGNED = -1;
@@ -44,7 +44,7 @@ function bytesOf(value: unknown, argument: string): bigint {
 const isExact = (value: number): boolean => value >= 0 && value <= 2 ** 53 && Math.floor(value) === value;
 
 /** An address or size in pages, or -1 where it is not a multiple of the page size. */
-export function framesOf(value: U64, argument: string): number {
+function framesOf(value: U64, argument: string): number {
   if (typeof value === 'number') {
     if (isExact(value)) return (value & PAGE_MASK) === 0 ? value / PAGE_SIZE : MISALIGNED;
     return refuse('bad-argument', argument, value, 'a whole number from 0 to 2^53, or a bigint or 0x... string below 2^64');

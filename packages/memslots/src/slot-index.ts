@@ -27,7 +27,7 @@ export function grown<T extends Float64Array | Uint16Array | Uint8Array>(from: T
 }
 
 /** A comparison as 0 or 1. The searches add it up instead of branching: which way a random key goes cannot be predicted, and this halves their time. */
-export const asNumber = (is: boolean): number => is as unknown as number;
+const asNumber = (is: boolean): number => is as unknown as number;
 
 /** Hints a key, a power of two, so that `hints` of them cover `span`. */
 export const hintScale = (span: number, hints: number): number => 2 ** -Math.max(0, Math.ceil(Math.log2(span / hints)));

@@ -132,6 +132,9 @@ describe('calls in frames', () => {
     expect(refusalOf(() => memslots.createSlot({ id: 0, baseGfn: 200, pages: 4, userspaceAddr: HOST }))?.argument).toBe('id');
     expect(refusalOf(() => memslots.moveSlot(9, 0))).toMatchObject({ code: 'no-slot', ret: -2 });
     expect(refusalOf(() => memslots.setFlags(0, 2))?.code).toBe('changed-readonly');
+    expect(refusalOf(() => memslots.setFlags(0, -1))).toMatchObject({ code: 'bad-argument', argument: 'flags' });
+    expect(refusalOf(() => memslots.moveSlot(0, -1))).toMatchObject({ code: 'bad-argument', argument: 'baseGfn' });
+    expect(refusalOf(() => memslots.moveSlot(0, 2 ** 52))).toMatchObject({ code: 'bad-argument', argument: 'guestPhysAddr' });
     expect(refusalOf(() => memslots.deleteSlot(509))?.code).toBe('slot-limit');
     expect([memslots.moveSlot(0, 16), memslots.setFlags(0, 0), memslots.moveSlot(0, 17), memslots.setFlags(0, 1)]).toEqual([
       'none',
