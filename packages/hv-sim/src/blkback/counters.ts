@@ -1,3 +1,6 @@
+import { BLKIF_OP } from '@paravirt/xen-abi';
+import { SECTOR } from './disk-io.ts';
+import type { BackRequest } from './request.ts';
 import type { BlkbackCounters } from './types.ts';
 
 /** A set of counters, all 0. */
@@ -30,4 +33,23 @@ export function blkbackCounters(): BlkbackCounters {
 /** Adds `from` to `to`. */
 export function addCounters(to: BlkbackCounters, from: Readonly<BlkbackCounters>): void {
   for (const key of Object.keys(to) as (keyof BlkbackCounters)[]) to[key] += from[key];
+}
+
+/** Counts a request that was found good: its kind, segments and bytes. */
+export function countRequest(counters: BlkbackCounters, request: BackRequest): void {
+  const { operation, segments, sectors } = request;
+  const bytes = sectors * SECTOR;
+  counters.segments += segments;
+  if (operation === BLKIF_OP.READ) {
+    counters.reads++;
+    counters.bytesRead += bytes;
+  } else if (operation === BLKIF_OP.DISCARD) {
+    counters.discards++;
+    counters.bytesDiscarded += bytes;
+  } else {
+    counters.bytesWritten += bytes;
+    if (operation === BLKIF_OP.WRITE) counters.writes++;
+    else if (operation === BLKIF_OP.FLUSH_DISKCACHE) counters.flushes++;
+    else counters.barriers++;
+  }
 }

@@ -20,46 +20,33 @@ export class DiskIo {
 
   transfer(request: BackRequest, disk: Disk, write: boolean, fua: boolean, counters: BlkbackCounters): void {
     const { vfns, firstSect, lastSect, segments } = request;
-    const page = this.page;
-    const memory = this.memory;
+    const { memory, page } = this;
     let offset = request.sector * SECTOR;
-    let bytes = 0;
     memory.locate(vfns[0]!, !write, page);
-    let views = page.views;
+    let { views } = page;
     let start = page.offset + firstSect[0]! * SECTOR;
-    for (let i = 0; i < segments; i++) {
+    let bytes = 0;
+    for (let i = 0; ; ) {
       bytes += (lastSect[i]! - firstSect[i]! + 1) * SECTOR;
-      if (i + 1 < segments) {
-        memory.locate(vfns[i + 1]!, !write, page);
-        const next = page.offset + firstSect[i + 1]! * SECTOR;
+      i++;
+      let next = 0;
+      if (i < segments) {
+        memory.locate(vfns[i]!, !write, page);
+        next = page.offset + firstSect[i]! * SECTOR;
         if (page.views === views && next === start + bytes) continue;
-        if (!this.call(request, disk, write, fua, views, start, offset, bytes, counters)) return;
-        views = page.views;
-        start = next;
-        offset += bytes;
-        bytes = 0;
-      } else this.call(request, disk, write, fua, views, start, offset, bytes, counters);
+      }
+      counters.diskCalls++;
+      const answer = write ? disk.write(views, start, offset, bytes, request, fua) : disk.read(views, start, offset, bytes, request);
+      if (answer === LATER) request.waiting++;
+      else if (answer < 0) {
+        if (request.error === 0) request.error = answer;
+        return;
+      }
+      if (i >= segments) return;
+      views = page.views;
+      start = next;
+      offset += bytes;
+      bytes = 0;
     }
-  }
-
-  private call(
-    request: BackRequest,
-    disk: Disk,
-    write: boolean,
-    fua: boolean,
-    views: LocatedPage['views'],
-    address: number,
-    offset: number,
-    bytes: number,
-    counters: BlkbackCounters,
-  ): boolean {
-    counters.diskCalls++;
-    const answer = write ? disk.write(views, address, offset, bytes, request, fua) : disk.read(views, address, offset, bytes, request);
-    if (answer === LATER) request.waiting++;
-    else if (answer < 0) {
-      if (request.error === 0) request.error = answer;
-      return false;
-    }
-    return true;
   }
 }

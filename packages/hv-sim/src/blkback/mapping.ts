@@ -65,22 +65,14 @@ export class QueueMappings {
    */
   map(request: BackRequest, refs: Uint32Array, count: number, readonly: boolean, now: number, resume: Resume): number {
     const table = this.persistent;
-    const fresh = table === undefined ? this.prepare(request, refs, count, readonly) : this.find(table, request, refs, count, now);
-    if (fresh === 0) return MAPPED;
     const { scratch, grants } = this;
-    if (grants.mapRefs(scratch, fresh) === 0) {
-      let good = 0;
-      while (good < fresh && scratch[good]!.status === GNTST.okay) good++;
-      if (good === fresh && table === undefined) return this.keep(request, fresh);
-      for (; good < fresh; good++) if (scratch[good]!.status === GNTST.eagain) return this.retry(request, fresh, count, now, resume);
+    if (table !== undefined) {
+      const fresh = this.find(table, request, refs, count, now);
+      if (fresh === 0) return MAPPED;
+      return this.tried(request, fresh, count, now, resume, grants.mapRefs(scratch, fresh));
     }
-    return this.settle(request, scratch, fresh, count, now);
-  }
-
-  /** Asks for every page. @returns how many. */
-  private prepare(request: BackRequest, refs: Uint32Array, count: number, readonly: boolean): number {
-    const { scratch, pool, frontend } = this;
-    const { vfns } = request;
+    const { pool, frontend } = this;
+    const { vfns, mapped } = request;
     const flags = readonly ? GNTMAP.host_map | GNTMAP.readonly : GNTMAP.host_map;
     for (let i = 0; i < count; i++) {
       const op = scratch[i]!;
@@ -91,7 +83,27 @@ export class QueueMappings {
       op.domid = frontend;
       vfns[i] = vfn;
     }
-    return count;
+    const result = grants.mapRefs(scratch, count);
+    const { ops } = mapped;
+    for (let i = 0; i < count; i++) {
+      const op = scratch[i]!;
+      if (op.status !== GNTST.okay) return this.tried(request, count, count, now, resume, result);
+      const unmap = ops[i]!;
+      unmap.vfn = op.vfn;
+      unmap.handle = op.handle;
+    }
+    mapped.count = count;
+    this.counters.maps += count;
+    return MAPPED;
+  }
+
+  /** Something is not mapped: for good, or to be tried again. */
+  private tried(request: BackRequest, fresh: number, count: number, now: number, resume: Resume, result: number): number {
+    const { scratch } = this;
+    if (result === 0) {
+      for (let k = 0; k < fresh; k++) if (scratch[k]!.status === GNTST.eagain) return this.retry(request, fresh, count, now, resume);
+    }
+    return this.settle(request, scratch, fresh, count, now);
   }
 
   /** Finds what is mapped already and asks for the rest, to be read and written. @returns how many are asked for. */
@@ -119,22 +131,6 @@ export class QueueMappings {
       vfns[i] = op.vfn;
     }
     return fresh;
-  }
-
-  /** The whole batch is mapped, for this request alone. */
-  private keep(request: BackRequest, count: number): number {
-    const { scratch } = this;
-    const { mapped } = request;
-    const { ops } = mapped;
-    for (let i = 0; i < count; i++) {
-      const op = scratch[i]!;
-      const unmap = ops[i]!;
-      unmap.vfn = op.vfn;
-      unmap.handle = op.handle;
-    }
-    mapped.count = count;
-    this.counters.maps += count;
-    return MAPPED;
   }
 
   /** "Try again" is the hypervisor's answer where a page is on its way: rare, so it may allocate. */

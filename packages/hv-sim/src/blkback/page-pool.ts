@@ -11,7 +11,8 @@ export class PagePool {
   private readonly source: AddressSource;
   private readonly max: number;
   private readonly areas: number[] = [];
-  private readonly stack: Float64Array;
+  /** A plain array: a virtual frame below 2^30 stays a small integer all the way. */
+  private readonly stack: number[];
   private top = 0;
   private made = 0;
   private readonly lost: Set<number> = new Set();
@@ -20,7 +21,7 @@ export class PagePool {
   constructor(source: AddressSource, max: number) {
     this.source = source;
     this.max = Math.ceil(max / AREA_PAGES) * AREA_PAGES;
-    this.stack = new Float64Array(this.max);
+    this.stack = new Array<number>(this.max).fill(0);
   }
 
   /** Frames that may be taken at once. */

@@ -7,7 +7,7 @@ export class PersistentGrants {
   readonly max: number;
   count = 0;
   readonly refs: Uint32Array;
-  readonly vfns: Float64Array;
+  readonly vfns: number[];
   readonly handles: Uint32Array;
   readonly lastUsed: Float64Array;
   /** Requests under way that use the page. */
@@ -23,7 +23,7 @@ export class PersistentGrants {
   constructor(max: number) {
     this.max = max;
     this.refs = new Uint32Array(max);
-    this.vfns = new Float64Array(max);
+    this.vfns = new Array<number>(max).fill(0);
     this.handles = new Uint32Array(max);
     this.lastUsed = new Float64Array(max);
     this.users = new Uint16Array(max);

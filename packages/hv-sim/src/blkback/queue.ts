@@ -1,22 +1,24 @@
-import type { EventBus, EventPorts } from '@paravirt/event-bus';
-import type { DomId, Port } from '@paravirt/event-bus/contract';
+import type { EventBus } from '@paravirt/event-bus';
 import {
   BackRing,
   BLKIF_DISCARD_SECURE,
+  BLKIF_MAX_SEGMENTS_PER_REQUEST,
   BLKIF_OP,
   BLKIF_RSP,
   type BlockRequest,
   readIndirectSegments,
   type Segments,
-  type SharedRing,
 } from '@paravirt/xen-abi';
-import type { SchedulerLike } from 'rxjs';
 import { DISK_ERRNO, type Disk, LATER } from '../disks/disk.ts';
+import { countRequest } from './counters.ts';
 import { type DiskIo, SECTOR } from './disk-io.ts';
 import type { BlkbackEvents } from './events.ts';
 import { MAPPED, type QueueMappings, REFUSED, RETRYING } from './mapping.ts';
+import { PersistentCare } from './persistent-care.ts';
+import { QueueFacts } from './queue-facts.ts';
+import type { QueueSetup } from './queue-setup.ts';
 import { BackRequest, DATA, DISCARDING, DONE, POSTFLUSH, PREFLUSH, type RequestOwner } from './request.ts';
-import type { BlkbackCounters, LocatedPage, MappedMemory } from './types.ts';
+import type { BlkbackCounters } from './types.ts';
 import { type Bounds, discardFault, segmentCountFault, transferFault } from './validation.ts';
 
 const { READ, WRITE, FLUSH_DISKCACHE: FLUSH, WRITE_BARRIER: BARRIER, DISCARD, INDIRECT } = BLKIF_OP;
@@ -27,38 +29,6 @@ const INDIRECT_MAX = 256;
 
 /** Looks at the producer index a turn: a frontend that moves it under our eyes gets its next turn after the others. */
 const LOOKS_MAX = 16;
-
-/** What a queue works with; everything is its device's. */
-export interface QueueSetup {
-  readonly shared: SharedRing;
-  readonly port: Port;
-  readonly index: number;
-  readonly frontend: DomId;
-  readonly device: number;
-  readonly disk: Disk;
-  /** The disk's, or the device's `mode`. */
-  readonly readonly: boolean;
-  readonly mappings: QueueMappings;
-  readonly io: DiskIo;
-  readonly memory: MappedMemory;
-  readonly page: LocatedPage;
-  readonly message: BlockRequest;
-  readonly bus: EventBus<BlkbackEvents>;
-  readonly events: EventPorts;
-  readonly counters: BlkbackCounters;
-  readonly indirectMax: number;
-  readonly flush: boolean;
-  readonly barrier: boolean;
-  readonly discard: boolean;
-  /** Asks for a turn. */
-  readonly ready: (queue: BackQueue) => void;
-  /** The queue has nothing under way any more. */
-  readonly idle: () => void;
-  /** The disk said that it cannot flush, for a flush (false) or a barrier (true): no longer offer it. */
-  readonly unsupported: (barrier: boolean) => void;
-  readonly scheduler: SchedulerLike;
-  readonly persistentIdleTicks: number;
-}
 
 /**
  * One ring: takes requests, checks a copy of each, carries them out and answers. A turn is bounded by its cost; answers made during
@@ -73,6 +43,8 @@ export class BackQueue implements RequestOwner {
   private readonly counters: BlkbackCounters;
   private readonly bus: EventBus<BlkbackEvents>;
   private readonly bounds: Bounds;
+  private readonly facts: QueueFacts;
+  private readonly care: PersistentCare;
   /** Stopped for good: the frontend's index was impossible. */
   halted = false;
   /** Requests taken and not answered. */
@@ -95,7 +67,6 @@ export class BackQueue implements RequestOwner {
   /** What was asked last whether it may start never can: there are not so many pages. */
   private hopeless = false;
   private inTurn = false;
-  private idleTimer: { unsubscribe(): void } | undefined = undefined;
   /** Responses the frontend was shown; its copy of the index is not to be trusted. */
   private published = 0;
   private cost = 0;
@@ -110,6 +81,8 @@ export class BackQueue implements RequestOwner {
     this.io = setup.io;
     this.counters = setup.counters;
     this.bus = setup.bus;
+    this.facts = new QueueFacts(setup);
+    this.care = new PersistentCare(setup, this.facts);
     this.bounds = { sectors: 0, mask: setup.disk.sectorBytes / SECTOR - 1, readonly: setup.readonly };
     this.ring = new BackRing(setup.shared);
     // A backend that takes over goes on where the last one stopped.
@@ -138,45 +111,15 @@ export class BackQueue implements RequestOwner {
         events.send(port);
       }
     }
-    this.tendPersistent();
+    this.care.tend(this.stopped);
     if (this.inFlight === 0 && this.stopped) this.setup.idle();
     return this.cost;
-  }
-
-  /** Makes room among the persistent grants where it ran out, and sees to it that idle ones go. */
-  private tendPersistent(): void {
-    const { mappings, persistentIdleTicks } = this.setup;
-    const table = mappings.persistent;
-    if (table === undefined) return;
-    if (mappings.overflowed) this.purge(Number.NEGATIVE_INFINITY);
-    if (this.idleTimer === undefined && table.count > 0 && !this.stopped) this.armIdle(persistentIdleTicks);
-  }
-
-  private armIdle(ticks: number): void {
-    const { mappings, persistentIdleTicks, scheduler } = this.setup;
-    this.idleTimer = scheduler.schedule(() => {
-      this.idleTimer = undefined;
-      const now = scheduler.now();
-      this.purge(now - persistentIdleTicks);
-      const oldest = mappings.persistent?.oldest() ?? -1;
-      if (oldest < 0) return;
-      const due = mappings.persistent!.lastUsed[oldest]! + persistentIdleTicks - now;
-      this.armIdle(Math.max(due, Math.ceil(persistentIdleTicks / 60)));
-    }, ticks);
-  }
-
-  private purge(before: number): void {
-    const grants = this.mappings.purge(before);
-    if (grants === 0) return;
-    const { bus, frontend, device, index } = this.setup;
-    if (bus.observed('blkback:purged')) bus.emit('blkback:purged', { frontend, device, queue: index, grants });
   }
 
   /** Takes no more requests; `idle` is called when none is under way. */
   stop(): void {
     this.stopped = true;
-    this.idleTimer?.unsubscribe();
-    this.idleTimer = undefined;
+    this.care.stop();
     if (this.inFlight === 0 || this.queued || this.inTurn) return;
     if (this.parked !== undefined) this.setup.ready(this);
   }
@@ -215,13 +158,9 @@ export class BackQueue implements RequestOwner {
 
   /** Linux halts the ring for good and says so once; the frontend may close and connect again. */
   private halt(reqProd: number): void {
-    const { bus, frontend, device, index, counters } = this.setup;
     this.halted = true;
-    counters.errors++;
-    if (bus.observed('blkback:halted')) {
-      const rspProd = this.ring.rspProdPvt;
-      bus.emit('blkback:halted', { frontend, device, queue: index, reqProd, rspProd, entries: this.ring.entries });
-    }
+    this.counters.errors++;
+    this.facts.halted(reqProd, this.ring.rspProdPvt, this.ring.entries);
   }
 
   private take(): void {
@@ -262,14 +201,17 @@ export class BackQueue implements RequestOwner {
 
   /** A direct read or write: what `direct` leads to for these, in one go. */
   private plain(request: BackRequest, message: BlockRequest): void {
-    const fault = segmentCountFault(message, message.operation, 0);
-    request.segments = fault === '' ? message.nrSegments : 0;
-    const wrong = fault === '' ? transferFault(request, message, this.bounds) : fault;
-    if (wrong !== '') {
-      this.refuse(request, ERROR, wrong);
+    const count = message.nrSegments;
+    if (count === 0 || count > BLKIF_MAX_SEGMENTS_PER_REQUEST) {
+      this.refuse(request, ERROR, segmentCountFault(message, message.operation, 0));
       return;
     }
-    const count = request.segments;
+    request.segments = count;
+    const fault = transferFault(request, message, this.bounds);
+    if (fault !== '') {
+      this.refuse(request, ERROR, fault);
+      return;
+    }
     if (this.mappings.pool.free < count) {
       this.start(request);
       return;
@@ -281,9 +223,18 @@ export class BackQueue implements RequestOwner {
       if (result !== RETRYING) this.dataMapped(request, result);
       return;
     }
-    this.accepted(request);
+    const { counters } = this;
+    counters.segments += count;
+    if (write) {
+      counters.writes++;
+      counters.bytesWritten += request.sectors * SECTOR;
+    } else {
+      counters.reads++;
+      counters.bytesRead += request.sectors * SECTOR;
+    }
+    if (this.bus.observed('blkback:requested')) this.facts.requested(request);
     request.stage = DONE;
-    this.io.transfer(request, this.disk, write, false, this.counters);
+    this.io.transfer(request, this.disk, write, false, counters);
     if (request.waiting > 0) return;
     if (request.error === 0) this.release(request);
     else this.finish(request);
@@ -433,27 +384,8 @@ export class BackQueue implements RequestOwner {
 
   /** Counts a good request and tells of it. */
   private accepted(request: BackRequest): void {
-    const { counters } = this;
-    const { operation, segments, sectors, sector } = request;
-    const bytes = sectors * SECTOR;
-    counters.segments += segments;
-    if (operation === READ) {
-      counters.reads++;
-      counters.bytesRead += bytes;
-    } else if (operation === DISCARD) {
-      counters.discards++;
-      counters.bytesDiscarded += bytes;
-    } else {
-      counters.bytesWritten += bytes;
-      if (operation === WRITE) counters.writes++;
-      else if (operation === FLUSH) counters.flushes++;
-      else counters.barriers++;
-    }
-    if (this.bus.observed('blkback:requested')) {
-      const { bus, frontend, device, index } = this.setup;
-      const { idLo, idHi } = request;
-      bus.emit('blkback:requested', { frontend, device, queue: index, idLo, idHi, operation, sector, sectors, segments });
-    }
+    countRequest(this.counters, request);
+    if (this.bus.observed('blkback:requested')) this.facts.requested(request);
   }
 
   /** Carries the request out, stage by stage, until it is done or a disk answers later. */
@@ -524,7 +456,8 @@ export class BackQueue implements RequestOwner {
 
   unmapDone(request: BackRequest, result: number): void {
     this.mappings.reclaim(request.mapped, result);
-    this.answer(request);
+    if (this.inTurn) this.respond(request);
+    else this.answer(request);
   }
 
   /** Writes the answer, or leaves that to the next turn, which publishes it. */
@@ -559,11 +492,7 @@ export class BackQueue implements RequestOwner {
     this.ring.putResponse(idLo, idHi, operation, status);
     if (operation === BARRIER) this.fenced = false;
     this.inFlight--;
-    if (this.bus.observed('blkback:completed')) {
-      const { bus, frontend, device, index } = this.setup;
-      const { reason } = request;
-      bus.emit('blkback:completed', { frontend, device, queue: index, idLo, idHi, operation, status, reason });
-    }
+    if (this.bus.observed('blkback:completed')) this.facts.completed(request);
     if (status !== OKAY) {
       if (status === ERROR) this.counters.errors++;
       else this.counters.unsupported++;

@@ -53,7 +53,7 @@ export class BackRequest implements DiskWaiter {
   firstSect: Uint8Array = new Uint8Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
   lastSect: Uint8Array = new Uint8Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
   /** Virtual frame of each segment. */
-  vfns: Float64Array = new Float64Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
+  vfns: number[] = new Array<number>(BLKIF_MAX_SEGMENTS_PER_REQUEST).fill(0);
   /** Entry among the persistent grants, or -1. */
   persistent: Int32Array = new Int32Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
   capacity: number = BLKIF_MAX_SEGMENTS_PER_REQUEST;
@@ -77,7 +77,7 @@ export class BackRequest implements DiskWaiter {
     this.grefs = new Uint32Array(segments);
     this.firstSect = new Uint8Array(segments);
     this.lastSect = new Uint8Array(segments);
-    this.vfns = new Float64Array(segments);
+    this.vfns = new Array<number>(segments).fill(0);
     this.persistent = new Int32Array(segments);
     this.growOps(segments);
   }

@@ -1,0 +1,42 @@
+import type { EventBus, EventPorts } from '@paravirt/event-bus';
+import type { DomId, Port } from '@paravirt/event-bus/contract';
+import type { BlockRequest, SharedRing } from '@paravirt/xen-abi';
+import type { SchedulerLike } from 'rxjs';
+import type { Disk } from '../disks/disk.ts';
+import type { DiskIo } from './disk-io.ts';
+import type { BlkbackEvents } from './events.ts';
+import type { QueueMappings } from './mapping.ts';
+import type { BackQueue } from './queue.ts';
+import type { BlkbackCounters, LocatedPage, MappedMemory } from './types.ts';
+
+/** What a queue works with; everything is its device's. */
+export interface QueueSetup {
+  readonly shared: SharedRing;
+  readonly port: Port;
+  readonly index: number;
+  readonly frontend: DomId;
+  readonly device: number;
+  readonly disk: Disk;
+  /** The disk's, or the device's `mode`. */
+  readonly readonly: boolean;
+  readonly mappings: QueueMappings;
+  readonly io: DiskIo;
+  readonly memory: MappedMemory;
+  readonly page: LocatedPage;
+  readonly message: BlockRequest;
+  readonly bus: EventBus<BlkbackEvents>;
+  readonly events: EventPorts;
+  readonly counters: BlkbackCounters;
+  readonly indirectMax: number;
+  readonly flush: boolean;
+  readonly barrier: boolean;
+  readonly discard: boolean;
+  /** Asks for a turn. */
+  readonly ready: (queue: BackQueue) => void;
+  /** The queue has nothing under way any more. */
+  readonly idle: () => void;
+  /** The disk said that it cannot flush, for a flush (false) or a barrier (true): no longer offer it. */
+  readonly unsupported: (barrier: boolean) => void;
+  readonly scheduler: SchedulerLike;
+  readonly persistentIdleTicks: number;
+}
