@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    projects: ['docs', 'packages/*', 'apps/*', 'e2e', 'scripts'],
+    projects: ['docs', 'packages/*', 'apps/*', 'e2e', 'examples/*', 'scripts'],
     reporters: ['default', './tools/totals-reporter.mjs'],
   },
 });
