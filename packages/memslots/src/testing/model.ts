@@ -248,9 +248,9 @@ export class Model {
           : {
               slot: of('firstSlot') + i,
               flags: of('flags'),
-              guestPhysAddr: hex((BigInt(args['baseGfn'] as string) + BigInt(p) * BigInt(args['strideGfn'] as string)) * 4096n),
+              guestPhysAddr: hex(((BigInt(args['baseGfn'] as string) + BigInt(p) * BigInt(args['strideGfn'] as string)) * 4096n) % WRAP),
               memorySize: hex(BigInt(of('npages') * 4096)),
-              userspaceAddr: hex(BigInt(args['userspaceAddr'] as string) + BigInt(p) * BigInt(of('npages') * 4096)),
+              userspaceAddr: hex((BigInt(args['userspaceAddr'] as string) + BigInt(p) * BigInt(of('npages') * 4096)) % WRAP),
             };
       if (this.#set({ ...region, asId: args['asId'] }, true)['ret'] === 0) ret += 1;
     }

@@ -77,6 +77,7 @@ class Author {
   #operation(): [string, Fields] {
     const asId = this.#below(this.#config.addressSpaces);
     const roll = this.#random();
+    if (roll < 0.012) return this.#bulk(asId);
     if (roll < 0.42) return [this.#random() < 0.9 ? 'setUserMemoryRegion' : 'setMemoryRegion', this.#region(asId)];
     if (roll < 0.72) {
       return [
@@ -99,6 +100,19 @@ class Author {
       at += count + 1 + this.#below(200);
     }
     return ['clearDirtyLog', { slot, asId, firstPage: hex(BigInt(firstPage)), numPages, bits }];
+  }
+
+  /** Many at once; some of a bulk may overlap each other or be refused, which its count tells. */
+  #bulk(asId: number): [string, Fields] {
+    const count = 1 + this.#below(40);
+    const firstSlot = this.#below(this.#config.userMemSlots);
+    const order = { mul: this.#pick([1, 7, count + 1, 12345]), add: this.#below(100) };
+    if (this.#random() < 0.4) return ['bulkDelete', { asId, firstSlot, count, ...order }];
+    const npages = this.#pick([1, 4, 64, 65]);
+    const strideGfn = hex(BigInt(npages + this.#pick([0, 0, 1, 2, -1])));
+    const baseGfn = hex(this.#frame(asId));
+    const userspaceAddr = hex(this.#host());
+    return ['bulkCreate', { asId, firstSlot, count, baseGfn, npages, strideGfn, userspaceAddr, flags: this.#pick([0, 0, 1, 3]), ...order }];
   }
 
   #id(): number {
