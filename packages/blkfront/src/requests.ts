@@ -62,7 +62,7 @@ export class RequestQueue {
     const array = target instanceof Uint8Array;
     const length = array ? target.length : target.bytes;
     try {
-      if (length % 512 !== 0) this.refuse('bytes', length, 'a multiple of the sector size');
+      if ((length & 511) !== 0) this.refuse('bytes', length, 'a multiple of the sector size');
       this.checkRange(op, sector, length / 512);
       if (length === 0) return Promise.resolve(target);
     } catch (error) {
@@ -83,10 +83,10 @@ export class RequestQueue {
     if (info === undefined || state === 'closed' || state === 'broken' || state === 'closing') {
       throw new BlkfrontError({ code: 'gone', state, reason, errno: ERRNO.ENODEV });
     }
-    const granule = info.sectorBytes / 512;
-    if (!Number.isSafeInteger(sector) || sector < 0 || sector % granule !== 0)
-      this.refuse('sector', sector, `a multiple of ${granule} from 0 on`);
-    if (!Number.isSafeInteger(count) || count < 0 || count % granule !== 0) this.refuse('sectors', count, `a multiple of ${granule}`);
+    // A power of two: the low bits say what a remainder would.
+    const off = info.sectorBytes / 512 - 1;
+    if (!Number.isSafeInteger(sector) || sector < 0 || (sector & off) !== 0) this.refuse('sector', sector, `a multiple of ${off + 1}`);
+    if (!Number.isSafeInteger(count) || count < 0 || (count & off) !== 0) this.refuse('sectors', count, `a multiple of ${off + 1}`);
     if (sector + count > info.sectors) {
       throw new BlkfrontError({ code: 'out-of-range', sector, sectors: count, capacity: info.sectors, errno: ERRNO.EINVAL });
     }
@@ -133,9 +133,18 @@ export class RequestQueue {
       entry.resolve = resolve;
       entry.reject = reject;
     });
-    this.waiting.push(cookie);
     if (signal !== undefined) this.listen(entry, cookie, signal);
-    this.move();
+    // Nobody waits: straight to a ring, as far as it goes.
+    if (this.head === this.waiting.length && !this.moving) {
+      this.moving = true;
+      while (!entry.whole && this.issue(entry, cookie));
+      this.moving = false;
+      if (entry.whole) {
+        if (entry.parts === 0) this.settle(entry, cookie);
+        return promise;
+      }
+    }
+    this.waiting.push(cookie);
     return promise;
   }
 
