@@ -302,7 +302,12 @@ export class Ring {
         operation = BLKIF_OP.WRITE;
         r.follow = 1;
       }
-      wire.setSector(r.sector + r.done);
+      const sector = r.sector + r.done;
+      if ((sector | 0) === sector) {
+        // Without the division that a sector beyond 2^31 needs.
+        wire.sectorLo = sector;
+        wire.sectorHi = 0;
+      } else wire.setSector(sector);
     }
     r.wireOp = operation;
     wire.operation = operation;

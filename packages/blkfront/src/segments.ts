@@ -55,6 +55,7 @@ export class SegmentWriter {
    */
   open(r: Shadow, limit: number, wire: BlockRequest): boolean {
     const { mode, base } = r;
+    if (mode === MODE.DIRECT && r.done === 0 && (r.start & 4095) + r.count * 512 <= 4096) return this.openOne(r, wire);
     const own = mode !== MODE.DIRECT && mode !== MODE.PINNED;
     const done = r.done * 512;
     const at = r.start + done;
@@ -105,6 +106,25 @@ export class SegmentWriter {
     this.figures.segments += i;
     wire.nrSegments = i;
     if (indirect !== -1) wire.indirectGrefs[0] = r.indirectRef;
+    return true;
+  }
+
+  /** The same for what lies in one page of the caller's, which is most of all requests. */
+  private openOne(r: Shadow, wire: BlockRequest): boolean {
+    const gref = this.refs.claim();
+    if (gref === -1) {
+      this.shortOf = 'references';
+      return false;
+    }
+    const { start, count, op } = r;
+    this.refs.open(gref, r.gfns![start >>> 12]! as Gfn, op !== OP.READ);
+    const first = (start & 4095) >>> 9;
+    wire.setSegment(0, gref, first, first + count - 1);
+    wire.nrSegments = 1;
+    this.segRef[r.base] = gref;
+    r.segments = 1;
+    r.chunk = count;
+    this.figures.segments++;
     return true;
   }
 
