@@ -191,6 +191,7 @@ describe('the delay filter', () => {
     disk.discard(0, 512, false, waiter('discard'));
     disk.writeZeroes(0, 512, waiter('zero'));
     expect(disk.waiting).toBe(5);
+    expect(disk.faults).toMatchObject([{ name: 'delay', reached: 5, fired: 5 }]);
     expect(inner.stats.read.calls).toBe(0);
     machine.run();
     expect(order).toEqual([
@@ -283,6 +284,7 @@ describe('the readonly filter', () => {
     disk.enabled = false;
     expect(disk.readonly).toBe(false);
     expect(put(disk, 0, 512, 1)).toBe(0);
+    expect(disk.faults).toMatchObject([{ reached: 4, fired: 3 }]);
   });
 });
 
@@ -306,6 +308,16 @@ describe('the volatile cache', () => {
     put(disk, 0, 4096, 3);
     expect(disk.powerCut('all')).toMatchObject({ newest: 8 });
     expect(get(disk, 0, 4096).every((byte) => byte === 3)).toBe(true);
+    expect(disk.faults).toMatchObject([{ name: 'volatile-cache', requested: 2, reached: 16, fired: 8 }]);
+  });
+
+  it('calls nothing a hole while something waits', () => {
+    const { disk } = make();
+    expect(disk.extentAt!(0)).toBe(-MIB);
+    put(disk, 4096, 512, 1);
+    expect(disk.extentAt!(0)).toBe(MIB);
+    disk.flush(nobody);
+    expect(disk.extentAt!(1 << 18)).toBe((1 << 18) - MIB);
   });
 
   it('writes through with FUA, and everything before it with it', () => {

@@ -55,10 +55,13 @@ interface Ring {
   readonly area: number;
   readonly unmaps: readonly UnmapOp[];
   readonly shared: SharedRing;
+  readonly rspProd: number;
   port: Port | undefined;
   queue: BackQueue | undefined;
   mappings: QueueMappings | undefined;
   closed: boolean;
+  /** Doorbells in a row that found nothing. */
+  spurious: number;
   subscription: { unsubscribe(): void } | undefined;
 }
 
@@ -136,19 +139,23 @@ export class Connection {
       return at;
     });
     const shared = new SharedRing(this.abi, pages);
+    // Fetched once: what is checked is what is used.
+    const { rspProd } = shared;
     const ring: Ring = {
       area,
       unmaps,
       shared,
+      rspProd,
       port: undefined,
       queue: undefined,
       mappings: undefined,
       closed: false,
+      spurious: 0,
       subscription: undefined,
     };
     this.rings.push(ring);
     // An honest frontend has no more requests waiting than there are slots.
-    return (shared.reqProd - shared.rspProd) >>> 0 > shared.entries ? fault : ring;
+    return (shared.reqProd - rspProd) >>> 0 > shared.entries ? fault : ring;
   }
 
   private bind(ring: Ring, keys: QueueKeys): KeyFault | undefined {
@@ -179,6 +186,7 @@ export class Connection {
       invariant(port !== undefined, () => `queue ${index} of domain ${frontend} has no port`);
       const queue = new BackQueue({
         shared: ring.shared,
+        rspProd: ring.rspProd,
         port,
         index,
         frontend,
@@ -219,16 +227,16 @@ export class Connection {
     // The others come first: what this one finds is seen in its turn.
     if (cost < 0) return;
     if (cost > 0 || queue.inFlight > 0) {
-      queue.spurious = 0;
+      ring.spurious = 0;
       return;
     }
     counters.doorbellsSpurious++;
-    queue.spurious++;
-    if (queue.spurious <= SPURIOUS_MAX || ring.port === undefined) return;
+    ring.spurious++;
+    if (ring.spurious <= SPURIOUS_MAX || ring.port === undefined) return;
     const port = ring.port;
     const { events, scheduler } = shared.deps;
     events.mask(port);
-    const ticks = Math.min(2 ** (queue.spurious - SPURIOUS_MAX), SPURIOUS_TICKS_MAX);
+    const ticks = Math.min(2 ** (ring.spurious - SPURIOUS_MAX), SPURIOUS_TICKS_MAX);
     const timer = scheduler.schedule(() => {
       this.timers.delete(timer);
       if (ring.port === port) events.unmask(port);
@@ -243,7 +251,7 @@ export class Connection {
       if (ring.queue === undefined) ring.closed = true;
       else ring.queue.stop();
     }
-    for (const ring of this.rings) if (ring.queue?.drained === true) this.ringIdle(ring);
+    for (const ring of this.rings) if (ring.queue?.inFlight === 0) this.ringIdle(ring);
     this.finishClose();
   }
 

@@ -12,6 +12,8 @@ import type { BlkbackCounters, LocatedPage, MappedMemory } from './types.ts';
 /** What a queue works with; everything is its device's. */
 export interface QueueSetup {
   readonly shared: SharedRing;
+  /** Where the last backend stopped, as the ring said when it was mapped: this one goes on there. */
+  readonly rspProd: number;
   readonly port: Port;
   readonly index: number;
   readonly frontend: DomId;

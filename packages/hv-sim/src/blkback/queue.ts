@@ -54,8 +54,6 @@ export class BackQueue implements RequestOwner {
   /** In the list of those who want a turn. */
   queued = false;
   nextReady: BackQueue | undefined = undefined;
-  /** Doorbells in a row that found nothing. */
-  spurious = 0;
   private free: BackRequest | undefined = undefined;
   /** Answered, waiting for the turn that publishes it. */
   private finished: BackRequest | undefined = undefined;
@@ -85,9 +83,8 @@ export class BackQueue implements RequestOwner {
     this.care = new PersistentCare(setup, this.facts);
     this.bounds = { sectors: 0, mask: setup.disk.sectorBytes / SECTOR - 1, readonly: setup.readonly };
     this.ring = new BackRing(setup.shared);
-    // A backend that takes over goes on where the last one stopped.
-    this.ring.attach(setup.shared.rspProd);
-    this.published = this.ring.rspProdPvt;
+    this.ring.attach(setup.rspProd);
+    this.published = setup.rspProd;
   }
 
   /**
@@ -122,11 +119,6 @@ export class BackQueue implements RequestOwner {
     this.care.stop();
     if (this.inFlight === 0 || this.queued || this.inTurn) return;
     if (this.parked !== undefined) this.setup.ready(this);
-  }
-
-  /** Whether nothing is under way. */
-  get drained(): boolean {
-    return this.inFlight === 0;
   }
 
   private consume(budget: number): void {
@@ -180,23 +172,23 @@ export class BackQueue implements RequestOwner {
         this.plain(request, message);
         return;
       case FLUSH:
-        if (this.setup.flush) this.direct(request, message);
-        else this.refuse(request, EOPNOTSUPP, 'flush is not offered');
+        if (!this.setup.flush) break;
+        this.direct(request, message);
         return;
       case BARRIER:
-        if (this.setup.barrier) this.direct(request, message);
-        else this.refuse(request, EOPNOTSUPP, 'barrier is not offered');
+        if (!this.setup.barrier) break;
+        this.direct(request, message);
         return;
       case INDIRECT:
-        if (this.setup.indirectMax > 0) this.indirect(request, message);
-        else this.refuse(request, EOPNOTSUPP, 'indirect is not offered');
+        if (!this.setup.indirectMax) break;
+        this.indirect(request, message);
         return;
       case DISCARD:
+        if (!this.setup.discard || !this.disk.discards) break;
         this.discard(request, message);
         return;
-      default:
-        this.refuse(request, EOPNOTSUPP, 'unknown operation');
     }
+    this.refuse(request, EOPNOTSUPP, 'not offered');
   }
 
   /** A direct read or write: what `direct` leads to for these, in one go. */
@@ -306,10 +298,6 @@ export class BackQueue implements RequestOwner {
     const { disk } = this;
     request.segments = 0;
     request.sectors = message.nrSectors;
-    if (!this.setup.discard || !disk.discards) {
-      this.refuse(request, EOPNOTSUPP, 'discard is not offered');
-      return;
-    }
     const fault = discardFault(request, this.bounds);
     if (fault !== '') {
       this.refuse(request, ERROR, fault);
@@ -321,6 +309,8 @@ export class BackQueue implements RequestOwner {
       this.finish(request);
       return;
     }
+    // A long discard is more work than a short one: a GiB counts as much as 128 segments.
+    this.cost += Math.floor(request.sectors / 16_384);
     request.stage = DISCARDING;
     this.advance(request);
   }
@@ -390,8 +380,7 @@ export class BackQueue implements RequestOwner {
 
   /** Carries the request out, stage by stage, until it is done or a disk answers later. */
   private advance(request: BackRequest): void {
-    const { disk, counters } = this;
-    const { io } = this;
+    const { disk, counters, io } = this;
     while (request.error === 0) {
       const stage = request.stage;
       if (stage === DONE) break;

@@ -2,7 +2,7 @@ import type { MemoryViews } from '@paravirt/gnttab';
 import type { Random } from '../../time/random.ts';
 import type { Disk, DiskWaiter } from '../disk.ts';
 import { DiskError } from '../errors.ts';
-import { type DiskFaultRule, type DiskFilter, FilterBase, ownViews, triggers } from './filter.ts';
+import { type DiskFaultRule, type DiskFilter, FilterBase, ownViews, type Trigger, triggers } from './filter.ts';
 
 export interface CorruptOptions {
   /** Which reads and writes; other operations have no data. */
@@ -13,7 +13,7 @@ export interface CorruptOptions {
   readonly bits?: number;
 }
 
-class CorruptFilter extends FilterBase {
+class CorruptFilter extends FilterBase<Trigger> {
   readonly kind = 'corrupt';
   private readonly bits: number;
   private readonly random: Random;

@@ -3,7 +3,7 @@ import type { SchedulerLike } from 'rxjs';
 import type { Random } from '../../time/random.ts';
 import { DISK_ERRNO, type Disk, type DiskWaiter, LATER } from '../disk.ts';
 import { DiskError } from '../errors.ts';
-import { type DiskFilter, FilterBase } from './filter.ts';
+import { type DiskFilter, FilterBase, Tally } from './filter.ts';
 
 export interface DelayOptions {
   /** Whose time it is; ticks are its milliseconds, fractions as far as it knows them. */
@@ -43,7 +43,7 @@ class Call {
 }
 
 /** Calls are carried out when they are due, those due together in one item of the run queue and in the order they came. */
-class Delaying extends FilterBase implements DelayFilter {
+class Delaying extends FilterBase<Tally> implements DelayFilter {
   readonly kind = 'delay';
   private readonly scheduler: SchedulerLike;
   private readonly ticks: { readonly [kind in Kind]: number };
@@ -57,7 +57,7 @@ class Delaying extends FilterBase implements DelayFilter {
   private armedFor: number = Number.POSITIVE_INFINITY;
 
   constructor(inner: Disk, options: DelayOptions) {
-    super(inner);
+    super(inner, [new Tally('delay', Number.POSITIVE_INFINITY)]);
     const { ticks = 0, readTicks = ticks, writeTicks = ticks, flushTicks = ticks, discardTicks = ticks, jitterTicks = 0 } = options;
     for (const [option, value] of Object.entries({ readTicks, writeTicks, flushTicks, discardTicks, jitterTicks })) {
       if (!(value >= 0 && value < 2 ** 31)) {
@@ -105,7 +105,12 @@ class Delaying extends FilterBase implements DelayFilter {
   }
 
   private prompt(kind: Kind): boolean {
-    return !this.enabled || (this.ticks[kind] === 0 && this.jitter === 0);
+    if (!this.enabled) return true;
+    const tally = this.faults[0]!;
+    tally.reached++;
+    if (this.ticks[kind] === 0 && this.jitter === 0) return true;
+    tally.fired++;
+    return false;
   }
 
   private put(

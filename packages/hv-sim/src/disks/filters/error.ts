@@ -16,7 +16,7 @@ export interface ErrorOptions {
   readonly random?: Random;
 }
 
-class ErrorFilter extends FilterBase {
+class ErrorFilter extends FilterBase<Trigger> {
   readonly kind = 'error';
   private readonly errnos: readonly number[];
 

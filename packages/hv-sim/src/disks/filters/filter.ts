@@ -40,7 +40,7 @@ export interface DiskFilter extends Disk {
   readonly inner: Disk;
   /** Off, it passes everything on. May be switched at any time. */
   enabled: boolean;
-  /** Its faults, as they stand. Empty for filters that inject none. */
+  /** Its faults, as they stand. Empty where it injects none. */
   readonly faults: readonly DiskFaultCount[];
 }
 
@@ -93,14 +93,27 @@ export class Trigger implements DiskFaultCount {
   }
 }
 
+/** What a filter without rules did: it concerns itself with every call. */
+export class Tally implements DiskFaultCount {
+  readonly name: string;
+  requested: number;
+  reached = 0;
+  fired = 0;
+
+  constructor(name: string, requested: number) {
+    this.name = name;
+    this.requested = requested;
+  }
+}
+
 /** Passes everything on: what filters are made from. */
-export abstract class FilterBase implements DiskFilter {
+export abstract class FilterBase<Fault extends DiskFaultCount = DiskFaultCount> implements DiskFilter {
   abstract readonly kind: string;
   readonly inner: Disk;
   enabled = true;
-  readonly faults: readonly Trigger[];
+  readonly faults: readonly Fault[];
 
-  constructor(inner: Disk, faults: readonly Trigger[] = []) {
+  constructor(inner: Disk, faults: readonly Fault[] = []) {
     this.inner = inner;
     this.faults = faults;
   }

@@ -1,8 +1,12 @@
 import { DISK_ERRNO, type Disk } from '../disk.ts';
-import { type DiskFilter, FilterBase } from './filter.ts';
+import { type DiskFilter, FilterBase, Tally } from './filter.ts';
 
-class ReadonlyFilter extends FilterBase {
+class ReadonlyFilter extends FilterBase<Tally> {
   readonly kind = 'readonly';
+
+  constructor(inner: Disk) {
+    super(inner, [new Tally('readonly', Number.POSITIVE_INFINITY)]);
+  }
 
   override get readonly(): boolean {
     return this.enabled || this.inner.readonly;
@@ -11,13 +15,20 @@ class ReadonlyFilter extends FilterBase {
     return !this.enabled && this.inner.discards;
   }
   override write(...args: Parameters<Disk['write']>): number {
-    return this.enabled ? -DISK_ERRNO.EROFS : this.inner.write(...args);
+    return this.refuses() ? -DISK_ERRNO.EROFS : this.inner.write(...args);
   }
   override discard(...args: Parameters<Disk['discard']>): number {
-    return this.enabled ? -DISK_ERRNO.EROFS : this.inner.discard(...args);
+    return this.refuses() ? -DISK_ERRNO.EROFS : this.inner.discard(...args);
   }
   override writeZeroes(...args: Parameters<Disk['writeZeroes']>): number {
-    return this.enabled ? -DISK_ERRNO.EROFS : this.inner.writeZeroes(...args);
+    return this.refuses() ? -DISK_ERRNO.EROFS : this.inner.writeZeroes(...args);
+  }
+
+  private refuses(): boolean {
+    const tally = this.faults[0]!;
+    tally.reached++;
+    if (this.enabled) tally.fired++;
+    return this.enabled;
   }
 }
 

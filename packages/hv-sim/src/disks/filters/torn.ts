@@ -2,7 +2,7 @@ import type { MemoryViews } from '@paravirt/gnttab';
 import type { Random } from '../../time/random.ts';
 import { DISK_ERRNO, type Disk, type DiskWaiter } from '../disk.ts';
 import { type Gather, GatherPool } from '../gather.ts';
-import { type DiskFaultRule, type DiskFilter, FilterBase, triggers } from './filter.ts';
+import { type DiskFaultRule, type DiskFilter, FilterBase, type Trigger, triggers } from './filter.ts';
 
 export interface TornOptions {
   /** Which writes. Default: each with a chance of one in a thousand. */
@@ -14,7 +14,7 @@ export interface TornOptions {
   readonly answer?: 'success' | 'error';
 }
 
-class TornFilter extends FilterBase {
+class TornFilter extends FilterBase<Trigger> {
   readonly kind = 'torn';
   private readonly random: Random;
   private readonly scatter: boolean;

@@ -3,7 +3,7 @@ import type { Random } from '../../time/random.ts';
 import { DISK_ERRNO, type Disk, type DiskWaiter, LATER } from '../disk.ts';
 import { checkedBytes } from '../errors.ts';
 import { GatherPool } from '../gather.ts';
-import { type DiskFilter, FilterBase, ownViews } from './filter.ts';
+import { type DiskFilter, FilterBase, ownViews, Tally } from './filter.ts';
 
 /** Longest write to the disk behind, in bytes. */
 const RUN_BYTES = 1 << 20;
@@ -32,7 +32,10 @@ export interface PowerCut {
   readonly lost: number;
 }
 
-/** A disk whose writes are durable only after a flush. */
+/**
+ * A disk whose writes are durable only after a flush. Its one fault counts the power cuts (`requested`), the sectors that were not
+ * flushed then (`reached`) and those of them that did not keep their newest version (`fired`).
+ */
 export interface VolatileCacheFilter extends DiskFilter {
   /** Bytes of writes that wait. */
   readonly dirtyBytes: number;
@@ -48,7 +51,7 @@ export interface VolatileCacheFilter extends DiskFilter {
 /** A sector's versions since its last flush, oldest first. */
 type Versions = Uint8Array[];
 
-class VolatileCache extends FilterBase implements VolatileCacheFilter {
+class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
   readonly kind = 'volatile-cache';
   dirtyBytes = 0;
   private readonly random: Random;
@@ -66,7 +69,7 @@ class VolatileCache extends FilterBase implements VolatileCacheFilter {
   private life = 0;
 
   constructor(inner: Disk, { random, cacheBytes = 1 << 24 }: VolatileCacheOptions) {
-    super(inner);
+    super(inner, [new Tally('volatile-cache', 0)]);
     this.random = random.split('volatile-cache');
     this.limit = checkedBytes('volatile cache', 'cacheBytes', cacheBytes, 0, 2 ** 40, 1);
     this.zero = new Uint8Array(inner.sectorBytes);
@@ -170,6 +173,10 @@ class VolatileCache extends FilterBase implements VolatileCacheFilter {
       }
     }
     this.inner.flush(NOBODY);
+    const tally = this.faults[0]!;
+    tally.requested++;
+    tally.reached += cut.unflushed;
+    tally.fired += cut.lost + cut.older;
     this.dirty.clear();
     this.dirtyBytes = 0;
     this.writingBack = false;
@@ -177,6 +184,11 @@ class VolatileCache extends FilterBase implements VolatileCacheFilter {
     for (const waiter of this.flushers.splice(0)) waiter.done(-DISK_ERRNO.EIO);
     for (const work of queue) work();
     return cut;
+  }
+
+  /** What waits may lie over a hole. */
+  override extentAt(offset: number): number {
+    return this.dirty.size === 0 ? super.extentAt(offset) : this.sizeBytes - offset;
   }
 
   private keep(number: number, bytes: Uint8Array): void {
