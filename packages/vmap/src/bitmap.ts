@@ -143,11 +143,7 @@ export class Bitmap {
    */
   insert(gap: number, border: number, start: number, end: number): void {
     this.#borders.add(start, end);
-    if (border < 0) {
-      this.tail = end;
-      // What is left before it, only a guard, has no room for anything.
-      if (start === gap + 1) return;
-    }
+    if (border < 0) this.tail = end;
     for (let i = 0; i < this.#trees.length; i++) {
       const tree = this.#trees[i]!;
       const log = this.#logs[i]!;
@@ -163,6 +159,12 @@ export class Bitmap {
       const after = room(end, border, log);
       if (after > tree.get(end >>> 5)) tree.update(end >>> 5, after);
     }
+  }
+
+  /** Sets the bits [start, end) in the tail, with one clear bit before them, which has no room for anything. */
+  append(start: number, end: number): void {
+    this.#borders.add(start, end);
+    this.tail = end;
   }
 
   /** Clears the run [start, end), which is not the first, and returns the first bit of the gap that was before it. */

@@ -134,8 +134,12 @@ export class Borders {
 
   /** Adds a run: a start and an end. */
   add(start: number, end: number): void {
-    this.#toggle(start >>> 5, 1 << (start & 31), start >>> 5 === end >>> 5 ? 1 << (end & 31) : 0);
-    if (start >>> 5 !== end >>> 5) this.#toggle(end >>> 5, 0, 1 << (end & 31));
+    const word = start >>> 5;
+    if (word === end >>> 5) this.#toggle(word, 1 << (start & 31), 1 << (end & 31));
+    else {
+      this.#toggle(word, 1 << (start & 31), 0);
+      this.#toggle(end >>> 5, 0, 1 << (end & 31));
+    }
   }
 
   /** Removes a run: its start and its end, which are there. */

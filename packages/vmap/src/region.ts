@@ -35,6 +35,8 @@ export class Region implements VmRegion {
   readonly #bitmapFrames: number[] = [];
   /** Areas that wait for a purge, by their first bit; null where none ever does. */
   readonly #freed: PageSet | null;
+  /** The end of what the tail may use. */
+  #tailEnd = 0;
   /** Whether `low` stands on a set bit, where only a wrapped request can put it. */
   #lowIsSet = false;
 
@@ -59,7 +61,7 @@ export class Region implements VmRegion {
       );
     }
     // The original leaves `top` above the end of a region of fewer than 32,768 pages, and hands out what lies between.
-    this.top = space.strict ? Math.min(populated * BITS_PER_PAGE, pages) : populated * BITS_PER_PAGE;
+    this.#moveTop(space.strict ? Math.min(populated * BITS_PER_PAGE, pages) : populated * BITS_PER_PAGE);
     this.bitmap = new Bitmap(Math.max(this.top, pages), this.reserved);
     this.#freed = space.purges === null ? null : new PageSet(pages);
   }
@@ -69,6 +71,14 @@ export class Region implements VmRegion {
   }
 
   vmAlloc(pages: number, align: number = 1): number {
+    const { low, bitmap } = this;
+    // The commonest request first: no hole below the last area, and room above it.
+    const end = low + 1 + pages;
+    if (align === 1 && low === bitmap.tail && end <= this.#tailEnd && pages >>> 0 === pages && pages !== 0) {
+      bitmap.append(low + 1, end);
+      this.low = end;
+      return this.startVfn + low + 1;
+    }
     if (this.#space.closed) throw new VmapError({ code: 'closed' });
     if (this.#space.strict) this.#checkRequest(pages, align);
     // The lowest set bit of the alignment; none counts as 1.
@@ -123,9 +133,10 @@ export class Region implements VmRegion {
     if (bit <= this.low + 2) this.low = bit + nr;
   }
 
-  /** The end of what the tail may use: strict mode keeps the region's last page as a guard. */
-  #limit(top: number): number {
-    return this.#space.strict && top === this.pages ? top - 1 : top;
+  /** Moves `top`. The tail ends there, but strict mode keeps the region's last page as a guard. */
+  #moveTop(top: number): void {
+    this.top = top;
+    this.#tailEnd = this.#space.strict && top === this.pages ? top - 1 : top;
   }
 
   /** Nothing fits below the last run: the tail, with a purge or more bitmap if that helps. */
@@ -134,7 +145,7 @@ export class Region implements VmRegion {
       const { tail } = this.bitmap;
       const from = Math.max(tail, this.low);
       const bit = from < this.top ? candidateOf(from, log) : this.top;
-      if (bit < this.top && bit + nr <= this.#limit(this.top)) {
+      if (bit < this.top && bit + nr <= this.#tailEnd) {
         this.#insert(tail, -1, bit, nr);
         return bit;
       }
@@ -146,7 +157,7 @@ export class Region implements VmRegion {
         return -1;
       }
       if (!this.#populate()) return -1;
-      this.top = Math.min(this.top + BITS_PER_PAGE, this.pages);
+      this.#moveTop(Math.min(this.top + BITS_PER_PAGE, this.pages));
     }
   }
 
@@ -198,7 +209,7 @@ export class Region implements VmRegion {
         return -1;
       }
       if (!this.#populate()) return -1;
-      this.top = Math.min(this.top + BITS_PER_PAGE, this.pages);
+      this.#moveTop(Math.min(this.top + BITS_PER_PAGE, this.pages));
     }
   }
 
@@ -312,5 +323,8 @@ export class Region implements VmRegion {
   close(): void {
     if (this.#bitmapFrames.length > 0) this.#space.pageTable.unmap(this.startVfn, this.#bitmapFrames.length);
     for (const mfn of this.#bitmapFrames.splice(0)) this.#space.pages.free(mfn);
+    // No area starts below bit 0, and nothing fits there: what is asked of a closed region is refused.
+    this.low = 0;
+    this.#moveTop(0);
   }
 }

@@ -164,8 +164,10 @@ describe('a strict allocator refuses', () => {
   });
 
   it('every call after it was closed', () => {
-    vmap.close();
     const region = vmap.region('default');
+    const raw = region.vmAlloc(1);
+    vmap.close();
+    expect([region.vmSize(raw), region.areaStart(raw)]).toEqual([0, -1]);
     const calls = [
       () => vmap.vmalloc(1),
       () => vmap.vmAlloc(1),
@@ -176,7 +178,7 @@ describe('a strict allocator refuses', () => {
       () => vmap.findFree({ pages: 1, lo: 0n, hi: 8192n }),
       () => vmap.reserve(OUTSIDE, 1),
       () => region.vmAlloc(1),
-      () => region.vmFree(region.startVfn + 2),
+      () => region.vmFree(raw),
       () => vmap.close(),
     ];
     for (const call of calls) expect(refusal(call)).toEqual({ code: 'closed' });
