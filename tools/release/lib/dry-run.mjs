@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -31,7 +31,7 @@ export class ReleaseError extends Error {
  * packed, publish, and then every package alone in an empty folder.
  * @param {{ root: string, registry?: string, only?: readonly string[], keep?: boolean, log?: (line: string) => void }} options
  *   registry: one that is already up, on loopback; only: names of packages to try at the end
- * @returns {Promise<{ published: string[] }>}
+ * @returns {Promise<{ published: string[], changelogs: Record<string, string> }>} changelogs: of each package, as versioned
  * @throws {ReleaseError} for what a maintainer must mend
  */
 export async function releaseDryRun({ root, registry, only, keep = false, log = () => {} }) {
@@ -122,7 +122,11 @@ export async function releaseDryRun({ root, registry, only, keep = false, log = 
     const publisher = { ...env, ...Object.fromEntries(Object.entries(stranger).filter(([name]) => /^npm_config_|^no_proxy$/i.test(name))) };
     await run('changeset', ['publish', '--no-git-tag'], { cwd: copy, env: publisher, timeoutMs: 5 * MINUTE });
     const published = [];
-    for (const { name, manifest } of packages) {
+    /** @type {Record<string, string>} */
+    const changelogs = {};
+    for (const { name, folder, manifest } of packages) {
+      const changelog = join(copy, folder, 'CHANGELOG.md');
+      if (existsSync(changelog)) changelogs[name] = readFileSync(changelog, 'utf8');
       const response = await fetch(`${up.url}${name.replace('/', '%2f')}`, { signal: AbortSignal.timeout(30_000) });
       const versions = response.ok ? Object.keys(/** @type {{ versions?: object }} */ (await response.json()).versions ?? {}) : [];
       if (versions.includes(manifest.version)) published.push(`${name}@${manifest.version}`);
@@ -156,7 +160,7 @@ export async function releaseDryRun({ root, registry, only, keep = false, log = 
     });
     if (problems.length > 0) throw new ReleaseError(problems);
     say('the release would do');
-    return { published };
+    return { published, changelogs };
   } catch (error) {
     if (error instanceof CommandError || error instanceof ChangesetError) throw new ReleaseError([error.message]);
     throw error;

@@ -7,6 +7,7 @@ export class CommandError extends Error {
 }
 
 const SHOWN = 4_000;
+const shown = (/** @type {string} */ arg) => (arg.includes('\n') ? '...' : arg);
 
 /**
  * Runs a program to its end and answers what it printed. It gets its own process group, so that nothing it started outlives it.
@@ -41,7 +42,7 @@ export function run(command, args, { cwd, env = process.env, timeoutMs, input })
       clearTimeout(timer);
       if (status === 0 && !late) return resolve(out);
       const how = late ? `took more than ${timeoutMs / 1000} s` : signal === null ? `ended with ${status}` : `was ended by ${signal}`;
-      reject(new CommandError(`${command} ${args.join(' ')} ${how}\n${both.slice(-SHOWN)}`));
+      reject(new CommandError(`${command} ${args.map(shown).join(' ')} ${how}\n${both.slice(-SHOWN)}`));
     });
   });
 }

@@ -1,9 +1,10 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { build } from 'esbuild';
 import { exampleAsJavaScript, readmeExample } from './example.mjs';
-import { run } from './run.mjs';
+import { readManifest } from './packages.mjs';
+import { CommandError, run } from './run.mjs';
 
 const MINUTE = 60_000;
 
@@ -33,6 +34,9 @@ const require = createRequire(import.meta.url);
 const tsc = join(dirname(require.resolve('typescript/package.json')), 'bin', 'tsc');
 /** Node's types, lent to the example: beside the package they would be found by npm, which looks for an installation in every folder above. */
 const typeRoots = [join(dirname(require.resolve('@types/node/package.json')), '..')];
+
+/** By its text, because a file's imports are resolved from where it stands. */
+const watchedImport = readFileSync(new URL('./watched-import.mjs', import.meta.url), 'utf8');
 
 const base = {
   target: 'es2023',
@@ -85,7 +89,7 @@ export async function tryPackage({ name, folder, readme, env, bin }) {
     const compilerOptions = { ...settings, noImplicitAny: example.language === 'ts', outDir: 'out', rootDir: '.' };
     writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: [file] }));
     writeFileSync(join(project, file), example.code);
-    await run(process.execPath, [tsc, '-p', 'tsconfig.json'], { cwd: project, env, timeoutMs: MINUTE });
+    await typeCheck(installed, { cwd: project, env });
     let main = 'out/example.js';
     if (resolution === 'bundler') {
       main = 'out/bundle.mjs';
@@ -102,25 +106,30 @@ export async function tryPackage({ name, folder, readme, env, bin }) {
   }
 }
 
-/** Imports every entry that needs nothing but the package and its required peers. */
-async function importEntries(
-  /** @type {string} */ name,
-  /** @type {string} */ installed,
-  /** @type {{ cwd: string, env: NodeJS.ProcessEnv }} */ at,
-) {
-  const script = `
-    const { exports: entries, peerDependenciesMeta = {} } = JSON.parse((await import('node:fs')).readFileSync(${JSON.stringify(join(installed, 'package.json'))}, 'utf8'));
-    const optional = Object.keys(peerDependenciesMeta);
-    for (const [entry, target] of Object.entries(entries)) {
-      if (typeof target === 'string') continue;
-      const specifier = ${JSON.stringify(name)} + entry.slice(1);
-      try {
-        if (Object.keys(await import(specifier)).length === 0) throw new Error('it exports nothing');
-      } catch (error) {
-        if (optional.some((peer) => String(error.message).includes("'" + peer + "'"))) continue;
-        throw new Error(specifier + ' cannot be imported: ' + error.message, { cause: error });
-      }
-    }
-  `;
-  await run(process.execPath, ['--input-type=module', '--eval', script], { ...at, timeoutMs: MINUTE });
+/** Compiles a project, with the declarations of what it uses. @param {string} installed @param {{ cwd: string, env: NodeJS.ProcessEnv }} at */
+async function typeCheck(installed, at) {
+  try {
+    await run(process.execPath, [tsc, '-p', 'tsconfig.json', '--pretty', 'false'], { ...at, timeoutMs: MINUTE });
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    // Declarations may speak of a peer that is optional, and that this user does without; every other error is one.
+    const optional = Object.keys(readManifest(join(installed, 'package.json')).peerDependenciesMeta ?? {});
+    const wrong = (/** @type {string} */ line) =>
+      /\berror TS/.test(line) && !optional.some((peer) => line.includes(`error TS2307: Cannot find module '${peer}'`));
+    if (error.message.split('\n').some(wrong)) throw error;
+  }
+}
+
+/**
+ * Imports every entry that needs nothing but the package and its required peers, and watches what that changes: a package without
+ * `sideEffects` must leave the language's own objects, the process and the terminal as they were, and keep nothing running.
+ * @param {string} name @param {string} installed @param {{ cwd: string, env: NodeJS.ProcessEnv }} at
+ */
+async function importEntries(name, installed, at) {
+  const { exports: entries = {}, peerDependenciesMeta = {} } = readManifest(join(installed, 'package.json'));
+  const specifiers = Object.entries(entries).flatMap(([entry, target]) => (typeof target === 'string' ? [] : [name + entry.slice(1)]));
+  const peers = JSON.stringify(Object.keys(peerDependenciesMeta));
+  const args = ['--input-type=module', '--eval', watchedImport, peers, ...specifiers];
+  const printed = await run(process.execPath, args, { ...at, timeoutMs: MINUTE });
+  if (printed !== '') throw new CommandError(`importing the entries of ${name} prints: ${printed.slice(0, 200)}`);
 }
