@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { makeWorkload, writeWorkload } from './workload.mjs';
 
-const REPEATS = process.argv.includes('--quick') ? 1 : 5;
+const REPEATS = process.argv.includes('--quick') ? 1 : 9;
 const SIZES = [32764, 509];
 const here = (file) => fileURLToPath(new URL(file, import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'memslots-bench-'));

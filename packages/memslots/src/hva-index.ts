@@ -22,7 +22,7 @@ export interface HostRanges {
 export class HvaIndex implements BlockWatcher {
   readonly #index: SlotIndex;
   readonly #rows: HostRanges;
-  /** Furthest end by block. */
+  /** Furthest end by block, or beyond. */
   #ends: Float64Array = new Float64Array(0);
   /** Furthest end by group of positions. */
   #groups: Float64Array = new Float64Array(0);
@@ -100,11 +100,10 @@ export class HvaIndex implements BlockWatcher {
     }
   }
 
+  /** A furthest end that is too far costs a query a look, and none where it ends before the next block begins: the query looks here anyway. */
   left(position: number, row: number): void {
-    const block = this.#index.order[position]!;
     const end = this.#rows.hostEnd(row);
-    if (end !== this.#ends[block]) return;
-    this.rebuilt(position);
+    if (end === this.#ends[this.#index.order[position]!] && end > this.#index.firsts[position + 1]!) this.rebuilt(position);
   }
 
   rebuilt(position: number): void {

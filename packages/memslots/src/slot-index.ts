@@ -162,7 +162,8 @@ export class SlotIndex {
     const block = this.order[position]!;
     const { keys, rows } = this;
     const base = block << BLOCK_BITS;
-    let at = base + this.counts[block]!;
+    const count = this.counts[block]!;
+    let at = base + count;
     while (at > base && (keys[at - 1]! > key || (keys[at - 1] === key && rows[at - 1]! > row))) {
       keys[at] = keys[at - 1]!;
       rows[at] = rows[at - 1]!;
@@ -171,7 +172,7 @@ export class SlotIndex {
     keys[at] = key;
     rows[at] = row;
     if (at === base) this.firsts[position] = key;
-    this.counts[block] = this.counts[block]! + 1;
+    this.counts[block] = count + 1;
     this.size += 1;
     this.#watcher?.entered(position, row);
     this.#inserted += 1;
