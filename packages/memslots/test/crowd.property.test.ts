@@ -43,56 +43,60 @@ function compareRows(memslots: Memslots, rows: Map<number, { base: number; pages
 
 /** Goal: with any number of slots, found is what a sorted list finds. Method: random changes of many slots, and questions at their borders. */
 describe(`thousands of slots, ${changes} changes for each shape`, () => {
-  it.each(Object.entries(shapes))('answer as a sorted list does: %s', (name, shape) => {
-    const random = seeded(name.length);
-    const below = (n: number): number => Math.floor(random() * n);
-    const memslots = createMemslots();
-    const plain = new PlainSlots();
-    const rows = new Map<number, { base: number; pages: number; host: number }>();
-    for (let i = 0; i < changes; i++) {
-      // Fills up, empties, fills up again, so that blocks are made, joined and made anew.
-      const most = Math.floor(i / (changes / 4)) % 2 === 0 ? shape.slots : shape.slots / 8;
-      const id = below(shape.slots);
-      const had = rows.get(id);
-      if (had !== undefined && (rows.size > most || below(4) === 0)) {
-        memslots.deleteSlot(id);
-        plain.delete(id);
-        rows.delete(id);
-      } else {
-        const base = shape.base(below);
-        const { pages, host } = had ?? { pages: Math.min(shape.pages(below), FRAMES - 1 - base), host: HOST + shape.host(below) * 4096 };
-        if (pages < 1 || base + pages >= FRAMES) continue;
-        let expected = true;
-        try {
-          plain.set(id, base, pages, host, 0);
-        } catch {
-          expected = false;
+  it.each(Object.entries(shapes))(
+    'answer as a sorted list does: %s',
+    (name, shape) => {
+      const random = seeded(name.length);
+      const below = (n: number): number => Math.floor(random() * n);
+      const memslots = createMemslots();
+      const plain = new PlainSlots();
+      const rows = new Map<number, { base: number; pages: number; host: number }>();
+      for (let i = 0; i < changes; i++) {
+        // Fills up, empties, fills up again, so that blocks are made, joined and made anew.
+        const most = Math.floor(i / (changes / 4)) % 2 === 0 ? shape.slots : shape.slots / 8;
+        const id = below(shape.slots);
+        const had = rows.get(id);
+        if (had !== undefined && (rows.size > most || below(4) === 0)) {
+          memslots.deleteSlot(id);
+          plain.delete(id);
+          rows.delete(id);
+        } else {
+          const base = shape.base(below);
+          const { pages, host } = had ?? { pages: Math.min(shape.pages(below), FRAMES - 1 - base), host: HOST + shape.host(below) * 4096 };
+          if (pages < 1 || base + pages >= FRAMES) continue;
+          let expected = true;
+          try {
+            plain.set(id, base, pages, host, 0);
+          } catch {
+            expected = false;
+          }
+          let actual = true;
+          try {
+            if (had === undefined) memslots.createSlot({ id, baseGfn: base, pages, userspaceAddr: host });
+            else memslots.moveSlot(id, base);
+          } catch (error) {
+            if (!(error instanceof MemslotsError) || error.refusal.code !== 'overlap') throw error;
+            actual = false;
+          }
+          expect({ i, id, base, done: actual }).toEqual({ i, id, base, done: expected });
+          if (actual) rows.set(id, { base, pages, host });
         }
-        let actual = true;
-        try {
-          if (had === undefined) memslots.createSlot({ id, baseGfn: base, pages, userspaceAddr: host });
-          else memslots.moveSlot(id, base);
-        } catch (error) {
-          if (!(error instanceof MemslotsError) || error.refusal.code !== 'overlap') throw error;
-          actual = false;
+        const near = rows.get(below(shape.slots)) ?? { base: shape.base(below), pages: 1, host: HOST };
+        for (const gfn of [near.base - 1, near.base, near.base + near.pages - 1, near.base + near.pages]) {
+          if (memslots.translate(0, gfn) !== plain.translate(gfn))
+            expect({ i, gfn, at: memslots.translate(0, gfn) }).toEqual({ i, gfn, at: plain.translate(gfn) });
         }
-        expect({ i, id, base, done: actual }).toEqual({ i, id, base, done: expected });
-        if (actual) rows.set(id, { base, pages, host });
+        if (i % 16 === 0) {
+          const start = near.host + (below(3) - 1) * 4096 + below(2);
+          const end = start + 1 + below(9000);
+          const expected: unknown[] = [];
+          plain.hvaRange(start, end, (slot, first, last) => expected.unshift([slot, first, last]));
+          expect(memslots.hvaRange(start, end).map(({ id: slot, firstGfn, endGfn }) => [slot, firstGfn, endGfn])).toEqual(expected);
+        }
+        if (i % 1000 === 0) compareRows(memslots, rows);
       }
-      const near = rows.get(below(shape.slots)) ?? { base: shape.base(below), pages: 1, host: HOST };
-      for (const gfn of [near.base - 1, near.base, near.base + near.pages - 1, near.base + near.pages]) {
-        if (memslots.translate(0, gfn) !== plain.translate(gfn))
-          expect({ i, gfn, at: memslots.translate(0, gfn) }).toEqual({ i, gfn, at: plain.translate(gfn) });
-      }
-      if (i % 16 === 0) {
-        const start = near.host + (below(3) - 1) * 4096 + below(2);
-        const end = start + 1 + below(9000);
-        const expected: unknown[] = [];
-        plain.hvaRange(start, end, (slot, first, last) => expected.unshift([slot, first, last]));
-        expect(memslots.hvaRange(start, end).map(({ id: slot, firstGfn, endGfn }) => [slot, firstGfn, endGfn])).toEqual(expected);
-      }
-      if (i % 1000 === 0) compareRows(memslots, rows);
-    }
-    compareRows(memslots, rows);
-  });
+      compareRows(memslots, rows);
+    },
+    1_800_000,
+  );
 });

@@ -81,7 +81,7 @@ describe(`regions anywhere in the 2^52 frames, ${numRuns} runs`, () => {
       }),
       { numRuns },
     );
-  });
+  }, 1_800_000);
 
   it('meet a host range exactly where their own host pages do', () => {
     const region = fc.record({ base: fc.nat(1000).map((n) => n * 100), host: fc.nat(60), pages: fc.integer({ min: 1, max: 30 }) });
@@ -111,5 +111,5 @@ describe(`regions anywhere in the 2^52 frames, ${numRuns} runs`, () => {
       }),
       { numRuns },
     );
-  });
+  }, 1_800_000);
 });
