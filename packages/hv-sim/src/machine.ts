@@ -139,7 +139,7 @@ class SimulatedMachine implements Machine {
   }
 
   get hash(): number {
-    return this.#world.pulse.hash;
+    return this.#world.pulse.hash >>> 0;
   }
 
   get schedule(): readonly number[] {

@@ -101,7 +101,7 @@ export class RunLoop {
     else if (typeof item === 'function') item();
     else item.run();
     if (this.#owned !== undefined) this.#owned.rethrow();
-    if (this.#recording) this.hashes!.push(pulse.hash);
+    if (this.#recording) this.hashes!.push(pulse.hash >>> 0);
     if (this.#bus.observed('hv:stepped')) {
       this.#bus.emit('hv:stepped', { step: pulse.steps, domid: agent.domid, kind: KINDS[kind]!, now: clock.now });
     }

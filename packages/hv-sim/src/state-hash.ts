@@ -26,5 +26,5 @@ export function stateHash(world: World): number {
   });
   const hash = pulse.hash;
   pulse.hash = before;
-  return hash;
+  return hash >>> 0;
 }

@@ -1,8 +1,13 @@
 import { invariant } from '@paravirt/event-bus/contract';
 import type { CopyOp, CopyPtr } from '@paravirt/gnttab';
 import { DOMID } from '@paravirt/xen-abi';
-import { type Frames, PAGE } from '../memory/frames.ts';
-import {
+import { type Frames, PAGE as PAGE_BYTES } from '../memory/frames.ts';
+import * as codes from './codes.ts';
+import type { GrantWorld, Party } from './party.ts';
+import { setInUse, settleInUse } from './pin.ts';
+
+// Plain constants of this module: an imported one is loaded at each use.
+const {
   BAD_COPY_ARG,
   BAD_DOMAIN,
   BAD_GNTREF,
@@ -21,9 +26,9 @@ import {
   TYPE_MASK,
   WRITE_PINS,
   WRITING,
-} from './codes.ts';
-import type { GrantWorld, Party } from './party.ts';
-import { setInUse, settleInUse } from './pin.ts';
+} = codes;
+const PAGE = PAGE_BYTES;
+const SELF = DOMID.SELF;
 
 /** No status and no frame: the side has to be pinned. */
 const SLOW = -1000;
@@ -82,7 +87,7 @@ export class GrantCopies {
    */
   #peek(caller: Party, ptr: CopyPtr, readonly: boolean): number {
     const { domid } = ptr;
-    const own = domid === DOMID.SELF;
+    const own = domid === SELF;
     if (!ptr.isRef) {
       if (!own && domid !== caller.id) return SLOW;
       this.#peekedParty = caller;
@@ -140,8 +145,8 @@ export class GrantCopies {
 
   #lookUp(caller: Party, ptr: CopyPtr, side: Side): number {
     // A frame by its number is the caller's own.
-    if (!ptr.isRef && ptr.domid !== DOMID.SELF && ptr.domid !== caller.id) return PERMISSION_DENIED;
-    side.party = ptr.domid === DOMID.SELF ? caller : this.#world.parties[ptr.domid];
+    if (!ptr.isRef && ptr.domid !== SELF && ptr.domid !== caller.id) return PERMISSION_DENIED;
+    side.party = ptr.domid === SELF ? caller : this.#world.parties[ptr.domid];
     return side.party === undefined ? BAD_DOMAIN : OKAY;
   }
 

@@ -5,11 +5,14 @@ import { DOMID, errnoOf, GNTTAB } from '@paravirt/xen-abi';
 import type { HvEvents } from '../events.ts';
 import { type Frames, PAGE } from '../memory/frames.ts';
 import type { Pulse } from '../time/pulse.ts';
-import { BAD_DOMAIN, GENERAL_ERROR, OKAY, PERMISSION_DENIED } from './codes.ts';
+import * as codes from './codes.ts';
 import type { GrantCopies } from './copy.ts';
 import type { GrantMaps } from './map.ts';
 import type { GrantWorld, Party } from './party.ts';
 import { growTable, setVersion, swapRefs, type TableFrames } from './version.ts';
+
+// Plain constants of this module: an imported one is loaded at each use.
+const { BAD_DOMAIN, GENERAL_ERROR, OKAY, PERMISSION_DENIED } = codes;
 
 /** An unmap that may also name the device mapping. @see gnttab_unmap_grant_ref, dev_bus_addr */
 export interface DeviceUnmapOp extends UnmapOp {

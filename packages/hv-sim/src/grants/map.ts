@@ -1,8 +1,13 @@
 import { InvariantError, invariant } from '@paravirt/event-bus/contract';
 import type { MapOp } from '@paravirt/gnttab';
-import { BY_GRANT, BY_REPLACE } from '../memory/address-space.ts';
+import { BY_GRANT as GRANT_UNMAP, BY_REPLACE as REPLACEMENT } from '../memory/address-space.ts';
 import type { Frames } from '../memory/frames.ts';
-import {
+import * as codes from './codes.ts';
+import type { GrantWorld, Party } from './party.ts';
+import { setInUse, settleInUse } from './pin.ts';
+
+// Plain constants of this module: an imported one is loaded at each use.
+const {
   BAD_DEV_ADDR,
   BAD_DOMAIN,
   BAD_GNTREF,
@@ -25,9 +30,9 @@ import {
   READONLY,
   WRITE_PINS,
   WRITING,
-} from './codes.ts';
-import type { GrantWorld, Party } from './party.ts';
-import { setInUse, settleInUse } from './pin.ts';
+} = codes;
+const BY_GRANT = GRANT_UNMAP;
+const BY_REPLACE = REPLACEMENT;
 
 const KINDS = DEVICE_MAP | HOST_MAP;
 

@@ -1,16 +1,8 @@
-import {
-  GENERAL_ERROR,
-  GTF_READONLY,
-  OKAY,
-  PERMIT_ACCESS,
-  READING,
-  SUB_PAGE,
-  TRANSITIVE,
-  TYPE_MASK,
-  WRITE_PINS,
-  WRITING,
-} from './codes.ts';
+import * as codes from './codes.ts';
 import type { GrantTable } from './grant-table.ts';
+
+// Plain constants of this module: an imported one is loaded at each use.
+const { GENERAL_ERROR, GTF_READONLY, OKAY, PERMIT_ACCESS, READING, SUB_PAGE, TRANSITIVE, TYPE_MASK, WRITE_PINS, WRITING } = codes;
 
 /** How often an entry that changes under our eyes is tried again. */
 const RETRIES = 5;

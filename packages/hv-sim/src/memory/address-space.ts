@@ -1,7 +1,10 @@
 import type { MemoryViews } from '@paravirt/gnttab';
 import type { MapFlags, PageTable } from '@paravirt/vmap';
 import { HvError, type UnmapCause, whole } from '../errors.ts';
-import { type Frames, PAGE } from './frames.ts';
+import { type Frames, PAGE as PAGE_BYTES } from './frames.ts';
+
+/** A plain constant of this module: an imported one is loaded at each use. */
+const PAGE = PAGE_BYTES;
 
 /*
  * A page-table entry is one 32-bit word: flags below, frame number above. An entry whose page was taken out keeps the frame

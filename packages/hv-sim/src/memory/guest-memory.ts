@@ -3,7 +3,10 @@ import type { MemoryFrame, MemoryViews } from '@paravirt/gnttab';
 import { type AddressSpaceView, createMemslots, type Memslots } from '@paravirt/memslots';
 import type { PageAllocator } from '@paravirt/vmap';
 import { HvError, whole } from '../errors.ts';
-import { type Bank, type Frames, PAGE } from './frames.ts';
+import { type Bank, type Frames, PAGE as PAGE_BYTES } from './frames.ts';
+
+/** A plain constant of this module: an imported one is loaded at each use. */
+const PAGE = PAGE_BYTES;
 
 /** Memory slot ids that the machine uses itself; the domain may add others. */
 export const SLOT_RAM = 0;

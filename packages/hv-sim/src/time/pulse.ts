@@ -4,8 +4,8 @@
  */
 export class Pulse {
   steps = 0;
-  /** Unsigned 32-bit. */
-  hash = 0x9747_b28c;
+  /** 32 bits, signed: a small integer to the engine, whatever its value. */
+  hash: number = 0x9747_b28c | 0;
   #low = 0;
 
   /** Mixes two numbers in. A few ns. */
@@ -13,7 +13,7 @@ export class Pulse {
     let h = Math.imul(this.hash ^ a, 0x85eb_ca6b);
     h = (h << 15) | (h >>> 17);
     h = Math.imul(h ^ b, 0xc2b2_ae35);
-    this.hash = (h ^ (h >>> 13)) >>> 0;
+    this.hash = h ^ (h >>> 13);
   }
 
   /** Mixes a number with a fraction in, by its bits. */
@@ -31,7 +31,7 @@ export class Pulse {
       h = Math.imul(h ^ u32[i]!, 0x85eb_ca6b);
       h ^= h >>> 15;
     }
-    this.hash = h >>> 0;
+    this.hash = h;
   }
 
   /** Mixes a text in. */
