@@ -71,6 +71,11 @@ const commands = {
     build();
     run(process.execPath, ['apps/cli/bench/nbd.mjs', ...args]);
   },
+  api: () => {
+    build();
+    run(process.execPath, ['tools/release/bin/api.mjs']);
+  },
+  'release:dry': (args) => run(process.execPath, ['tools/release/bin/dry-run.mjs', ...args]),
   bench: (args) => run('turbo', ['run', 'bench', '--concurrency=1', ...args]),
 };
 

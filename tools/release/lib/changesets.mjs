@@ -39,7 +39,7 @@ export function pendingChangesets(root) {
 async function lastRelease(root, { name, folder, manifest }, git) {
   const lines = async (/** @type {string[]} */ ...args) => (await git(root, ...args)).split('\n').filter((line) => line !== '');
   const candidates = [
-    ...(await lines('tag', '--list', `${name}@*`, '--merged', 'HEAD', '--sort=-creatordate')).slice(0, 1).map((tag) => `refs/tags/${tag}`),
+    ...(await lines('tag', '--list', `${name}@*`, '--merged', 'HEAD', '--sort=-v:refname')).slice(0, 1).map((tag) => `refs/tags/${tag}`),
     ...(await lines('log', '-1', '--format=%H', '-S', `## ${manifest.version}\n`, '--', `${folder}/CHANGELOG.md`)),
   ];
   if (candidates.length === 0) return (await lines('rev-list', '--max-parents=0', 'HEAD')).at(-1) ?? 'HEAD';
