@@ -105,7 +105,7 @@ else {
         : ns < 1e6
           ? `${(ns / 1e3).toFixed(1)} us`
           : `${(ns / 1e6).toFixed(1)} ms`;
-  console.log(`node ${version}, ${arch}; medians of 7 rounds\n`);
+  console.log(`node ${version}, ${arch}; processor time, medians of 7 rounds\n`);
   console.log('| workload | vmap | plain scan | scan in C | target | |\n|---|---|---|---|---|---|');
   for (const row of rows) {
     const figures =
