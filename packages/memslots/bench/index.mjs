@@ -59,8 +59,10 @@ const ROWS = [
   ['lookup, 95 % one slot', 'same', { 32764: [[2, 'array']], 509: [[2, 'array']] }],
   ['lookup, miss', 'miss', { 32764: [[1, 'array']], 509: [[1.2, 'array']] }],
   ['delete and create, validated', 'change', { 32764: [2000, [1, 'tree']], 509: [1000] }],
+  ['delete and create under a snapshot', 'watched', {}],
   ['move', 'move', { 32764: [[1, 'tree']], 509: [[1, 'array']] }],
   ['host range of one page', 'hva', { 32764: [[2, 'tree']] }],
+  ['take and release a snapshot', 'snapshot', {}],
 ];
 
 function targetText(target) {

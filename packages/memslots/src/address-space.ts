@@ -1,9 +1,9 @@
 import { invariant } from '@paravirt/event-bus/contract';
 import { DirtyLog } from './dirty-log.ts';
 import { HvaIndex } from './hva-index.ts';
+import { Journal } from './journal.ts';
 import { INVALID } from './region.ts';
 import { grown, growTo, hintScale, SlotIndex } from './slot-index.ts';
-import { JournalSnapshot, type UndoRecord } from './snapshot.ts';
 import { type AddressSpaceView, LOG_DIRTY_PAGES, PAGE_SIZE, READONLY, type Slot } from './types.ts';
 
 const ID_PAGE_BITS = 8;
@@ -26,13 +26,10 @@ export class AddressSpace implements AddressSpaceView {
   ids: Uint16Array;
   readonly index: SlotIndex;
   readonly hostIndex: HvaIndex;
-  /** The newest record of what changed; `null` while no snapshot may want it. */
-  journal: UndoRecord | null = null;
+  /** What changes replaced, for snapshots. */
+  readonly journal: Journal;
   usedSlots = 0;
 
-  #recorded = 0;
-  /** Snapshots that were not released; weak, because forgetting one is allowed. */
-  #readers: WeakRef<JournalSnapshot>[] = [];
   // A copy of the slot in steady use. What the fields hold at first is no small integer, so that they hold doubles from the start.
   #last = 0;
   #seen = 0;
@@ -62,6 +59,7 @@ export class AddressSpace implements AddressSpaceView {
     this.flags = Uint8Array.of(READONLY | INVALID);
     this.ids = new Uint16Array(1);
     this.#rowOfId = Array.from({ length: (slotsMax + 255) >>> ID_PAGE_BITS }, () => NO_IDS);
+    this.journal = new Journal(this);
     this.index = new SlotIndex(slotsMax);
     this.hostIndex = new HvaIndex(slotsMax, this);
   }
@@ -194,7 +192,7 @@ export class AddressSpace implements AddressSpaceView {
 
   insert(id: number, base: number, pages: number, hostAddress: number, flags: number): number {
     const row = this.#takeRow();
-    if (this.journal !== null) this.record(id, 0);
+    if (this.journal.active) this.journal.record(id, 0);
     const at = row * 3;
     this.data[at] = base;
     this.data[at + 1] = base + pages;
@@ -213,7 +211,7 @@ export class AddressSpace implements AddressSpaceView {
 
   remove(row: number): void {
     const id = this.ids[row]!;
-    if (this.journal !== null) this.record(id, row);
+    if (this.journal.active) this.journal.record(id, row);
     this.setLog(row, undefined);
     const at = row * 3;
     this.index.remove(this.data[at]!, row);
@@ -231,7 +229,7 @@ export class AddressSpace implements AddressSpaceView {
   }
 
   move(row: number, base: number): void {
-    if (this.journal !== null) this.record(this.ids[row]!, row);
+    if (this.journal.active) this.journal.record(this.ids[row]!, row);
     const at = row * 3;
     const pages = this.data[at + 1]! - this.data[at]!;
     this.index.remove(this.data[at]!, row);
@@ -243,51 +241,11 @@ export class AddressSpace implements AddressSpaceView {
   }
 
   setFlags(row: number, flags: number): void {
-    if (this.journal !== null) this.record(this.ids[row]!, row);
+    if (this.journal.active) this.journal.record(this.ids[row]!, row);
     const hostAddress = this.hostOf(row);
     this.#forget(row);
     this.flags[row] = flags;
     this.data[row * 3 + 2] = (flags & (READONLY | INVALID)) === 0 ? hostAddress : -PAGE_SIZE - hostAddress;
-  }
-
-  /** Keeps what `id` was for those who still look at it: the slot of `row`, or none where `row` is 0. */
-  record(id: number, row: number): void {
-    const at = row * 3;
-    const node: UndoRecord = {
-      id,
-      present: row !== 0,
-      base: this.data[at]!,
-      end: this.data[at + 1]!,
-      hostAddress: this.hostOf(row),
-      flags: this.flags[row]!,
-      next: null,
-    };
-    this.journal!.next = node;
-    this.journal = node;
-    this.#recorded += 1;
-    if ((this.#recorded & 1023) === 0) this.#digestJournal();
-  }
-
-  snapshot(): JournalSnapshot {
-    const snapshot = new JournalSnapshot(this, (ended) => {
-      this.#readers = this.#readers.filter((reader) => {
-        const other = reader.deref();
-        return other !== undefined && other !== ended;
-      });
-      if (this.#readers.length === 0) this.journal = null;
-    });
-    this.#readers.push(new WeakRef(snapshot));
-    return snapshot;
-  }
-
-  /** Lets every snapshot that lives take in the journal, so that one that is kept and never read holds a record a slot and not one a change. */
-  #digestJournal(): void {
-    this.#readers = this.#readers.filter((reader) => {
-      const snapshot = reader.deref();
-      snapshot?.catchUp();
-      return snapshot !== undefined;
-    });
-    if (this.#readers.length === 0) this.journal = null;
   }
 
   logOf(row: number): DirtyLog | undefined {

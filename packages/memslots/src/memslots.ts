@@ -385,7 +385,7 @@ class MemslotsTable implements Memslots {
   }
 
   snapshot(asId = 0): SlotSnapshot {
-    return this.#space(asId).snapshot();
+    return this.#space(asId).journal.snapshot();
   }
 
   changes(): Observable<SlotChange> {

@@ -1,24 +1,14 @@
 import type { AddressSpace } from './address-space.ts';
 import { refuse } from './errors.ts';
+import type { UndoRecord } from './journal.ts';
 import { gfnOf, INVALID } from './region.ts';
 import { HVA_BAD, HVA_RO_BAD, PAGE_SIZE, READONLY, type Slot, type U64 } from './types.ts';
 
-/** What one id was before one change: an entry of an address space's journal. */
-export interface UndoRecord {
-  readonly id: number;
-  /** Whether the id was in use at all. */
-  readonly present: boolean;
-  readonly base: number;
-  readonly end: number;
-  readonly hostAddress: number;
-  readonly flags: number;
-  next: UndoRecord | null;
-}
-
-/** {@link UndoRecord} without the way to the next, which would keep the whole journal alive. */
+/** A record without the way to the next, which would keep the whole journal alive. */
 type Undone = Omit<UndoRecord, 'next'>;
 
-const START: Omit<UndoRecord, 'next'> = { id: -1, present: false, base: 0, end: 0, hostAddress: 0, flags: 0 };
+/** Shared by all that have seen no change; never written. */
+const NOTHING: Map<number, Undone> = new Map();
 
 /** The slots of one address space as they were when it was taken. */
 export interface SlotSnapshot {
@@ -41,37 +31,35 @@ export interface SlotSnapshot {
 }
 
 /**
- * A snapshot copies nothing. Changes append what they replace to a journal, a list whose head only its readers hold; a snapshot reads what was appended since
- * it last looked, keeps the first record of every id, and shows the live slots but for those. What nobody needs any more is simply unreachable.
+ * What snapshots of one moment share. It copies nothing: it reads what the journal gained since it last looked, keeps the first record of every id, and shows
+ * the live slots but for those.
  */
-export class JournalSnapshot implements SlotSnapshot {
-  readonly asId: number;
+export class Moment {
   readonly generation: number;
   readonly usedSlots: number;
-  readonly #live: AddressSpace;
-  #seen: UndoRecord | null;
-  readonly #undone = new Map<number, Undone>();
+  readonly live: AddressSpace;
+  /** Snapshots that were not released. */
+  holders = 0;
+  #seen: UndoRecord;
+  #undone: Map<number, Undone> = NOTHING;
   /** Those of `#undone` that were present, by first frame. */
-  readonly #before: Undone[] = [];
-  readonly #released: (snapshot: JournalSnapshot) => void;
+  #before: Undone[] = [];
 
-  constructor(live: AddressSpace, released: (snapshot: JournalSnapshot) => void) {
-    this.#live = live;
-    this.asId = live.asId;
+  /** `taken` is the journal's newest record now. */
+  constructor(live: AddressSpace, taken: UndoRecord) {
+    this.live = live;
     this.generation = live.generation;
     this.usedSlots = live.usedSlots;
-    live.journal ??= { ...START, next: null };
-    this.#seen = live.journal;
-    this.#released = released;
+    this.#seen = taken;
   }
 
   /** Reads the journal up to now. */
   catchUp(): void {
     let node = this.#seen;
-    if (node === null) refuse('bad-argument', 'snapshot', 'released', 'one that was not released');
     while (node.next !== null) {
       node = node.next;
       if (this.#undone.has(node.id)) continue;
+      if (this.#undone === NOTHING) this.#undone = new Map();
       const { next: _, ...undone } = node;
       this.#undone.set(node.id, undone);
       if (undone.present) this.#before.splice(this.#after(undone.base), 0, undone);
@@ -79,66 +67,21 @@ export class JournalSnapshot implements SlotSnapshot {
     this.#seen = node;
   }
 
-  release(): void {
-    if (this.#seen === null) return;
-    this.#seen = null;
-    this.#undone.clear();
-    this.#before.length = 0;
-    this.#released(this);
-  }
-
-  gfnToMemslot(gfn: U64): number {
-    return this.#find(gfnOf(gfn, 'gfn'))?.id ?? -1;
-  }
-
-  gfnToHva(gfn: U64): number {
-    const frame = gfnOf(gfn, 'gfn');
-    const found = this.#find(frame);
-    if (found === undefined || (found.flags & INVALID) !== 0) return HVA_BAD;
-    if ((found.flags & READONLY) !== 0) return HVA_RO_BAD;
-    return found.hostAddress + (frame - found.base) * PAGE_SIZE;
-  }
-
   slot(id: number): Slot | null {
     this.catchUp();
     const undone = this.#undone.get(id);
-    if (undone !== undefined) return undone.present ? this.#plain(undone) : null;
-    const row = this.#live.rowOf(id);
-    return row === 0 ? null : this.#live.slotOf(row);
+    if (undone !== undefined) return undone.present ? this.plain(undone) : null;
+    const row = this.live.rowOf(id);
+    return row === 0 ? null : this.live.slotOf(row);
   }
 
-  *slots(): Generator<Slot, undefined, undefined> {
-    let below = Number.POSITIVE_INFINITY;
-    for (;;) {
-      const slot = this.#nextBelow(below);
-      if (slot === null) return;
-      below = slot.baseGfn;
-      yield slot;
-    }
+  plain({ id, base, end, flags, hostAddress }: Undone): Slot {
+    return { id, asId: this.live.asId, baseGfn: base, pages: end - base, flags: flags & ~INVALID, userspaceAddr: hostAddress };
   }
 
-  *slotsIn(start: number, end: number): Generator<Slot, undefined, undefined> {
-    const holder = this.#find(start);
-    let from = start;
-    if (holder !== undefined && start < end) {
-      from = holder.end;
-      yield this.#plain(holder);
-    }
-    for (;;) {
-      const slot = this.#nextFrom(from, end);
-      if (slot === null) return;
-      from = slot.baseGfn + slot.pages;
-      yield slot;
-    }
-  }
-
-  #plain({ id, base, end, flags, hostAddress }: Undone): Slot {
-    return { id, asId: this.asId, baseGfn: base, pages: end - base, flags: flags & ~INVALID, userspaceAddr: hostAddress };
-  }
-
-  #find(gfn: number): Undone | undefined {
+  find(gfn: number): Undone | undefined {
     this.catchUp();
-    const live = this.#live;
+    const live = this.live;
     const row = live.find(gfn);
     if (row !== 0 && !this.#undone.has(live.ids[row]!)) {
       const at = row * 3;
@@ -162,24 +105,93 @@ export class JournalSnapshot implements SlotSnapshot {
   }
 
   /** The highest slot that begins below the frame. */
-  #nextBelow(gfn: number): Slot | null {
+  nextBelow(gfn: number): Slot | null {
     this.catchUp();
-    const live = this.#live;
+    const live = this.live;
     let row = live.rowBelow(gfn);
     while (row !== 0 && this.#undone.has(live.ids[row]!)) row = live.rowBelow(live.data[row * 3]!);
     const before = this.#before[this.#after(gfn - 1) - 1] ?? (gfn === Number.POSITIVE_INFINITY ? this.#before.at(-1) : undefined);
-    if (before !== undefined && (row === 0 || before.base > live.data[row * 3]!)) return this.#plain(before);
+    if (before !== undefined && (row === 0 || before.base > live.data[row * 3]!)) return this.plain(before);
     return row === 0 ? null : live.slotOf(row);
   }
 
   /** The lowest slot that begins in `[from, end)`. */
-  #nextFrom(from: number, end: number): Slot | null {
+  nextFrom(from: number, end: number): Slot | null {
     this.catchUp();
-    const live = this.#live;
+    const live = this.live;
     let row = live.rowFrom(from);
     while (row !== 0 && this.#undone.has(live.ids[row]!)) row = live.rowFrom(live.data[row * 3]! + 1);
     const before = this.#before[this.#after(from - 1)];
-    if (before !== undefined && (row === 0 || before.base < live.data[row * 3]!)) return before.base < end ? this.#plain(before) : null;
+    if (before !== undefined && (row === 0 || before.base < live.data[row * 3]!)) return before.base < end ? this.plain(before) : null;
     return row === 0 || live.data[row * 3]! >= end ? null : live.slotOf(row);
+  }
+}
+
+/** One holder's view of a {@link Moment}. */
+export class HeldSnapshot implements SlotSnapshot {
+  readonly asId: number;
+  readonly generation: number;
+  readonly usedSlots: number;
+  #moment: Moment | null;
+
+  constructor(moment: Moment) {
+    this.asId = moment.live.asId;
+    this.generation = moment.generation;
+    this.usedSlots = moment.usedSlots;
+    this.#moment = moment;
+    moment.holders += 1;
+  }
+
+  release(): void {
+    const moment = this.#moment;
+    if (moment === null) return;
+    this.#moment = null;
+    moment.holders -= 1;
+    if (moment.holders === 0) moment.live.journal.forget(moment);
+  }
+
+  gfnToMemslot(gfn: U64): number {
+    return this.#held().find(gfnOf(gfn, 'gfn'))?.id ?? -1;
+  }
+
+  gfnToHva(gfn: U64): number {
+    const frame = gfnOf(gfn, 'gfn');
+    const found = this.#held().find(frame);
+    if (found === undefined || (found.flags & INVALID) !== 0) return HVA_BAD;
+    if ((found.flags & READONLY) !== 0) return HVA_RO_BAD;
+    return found.hostAddress + (frame - found.base) * PAGE_SIZE;
+  }
+
+  slot(id: number): Slot | null {
+    return this.#held().slot(id);
+  }
+
+  *slots(): Generator<Slot, undefined, undefined> {
+    let below = Number.POSITIVE_INFINITY;
+    for (;;) {
+      const slot = this.#held().nextBelow(below);
+      if (slot === null) return;
+      below = slot.baseGfn;
+      yield slot;
+    }
+  }
+
+  *slotsIn(start: number, end: number): Generator<Slot, undefined, undefined> {
+    const holder = this.#held().find(start);
+    let from = start;
+    if (holder !== undefined && start < end) {
+      from = holder.end;
+      yield this.#held().plain(holder);
+    }
+    for (;;) {
+      const slot = this.#held().nextFrom(from, end);
+      if (slot === null) return;
+      from = slot.baseGfn + slot.pages;
+      yield slot;
+    }
+  }
+
+  #held(): Moment {
+    return this.#moment ?? refuse('bad-argument', 'snapshot', 'released', 'one that was not released');
   }
 }

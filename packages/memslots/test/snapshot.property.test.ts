@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { createMemslots, type Slot, type SlotSnapshot } from '../src/index.ts';
+import { createMemslots, type Memslots, type Slot, type SlotSnapshot } from '../src/index.ts';
 import { seeded } from '../src/testing.ts';
 
 const HOST = 0x7000_0000_0000;
@@ -76,6 +76,39 @@ describe(`snapshots, ${runs} runs`, () => {
     }
   });
 
+  it('are of their own moment inside hooks too, and release one holder at a time', () => {
+    const seen: (readonly [step: string, generation: number, host: number])[] = [];
+    const note = (step: string): void => {
+      const snapshot = memslots.snapshot();
+      seen.push([step, snapshot.generation, snapshot.gfnToHva(7)]);
+    };
+    const memslots: Memslots = createMemslots({
+      hooks: {
+        install: () => note('install'),
+        generation: () => note('generation'),
+        flush: () => note('flush'),
+        commit: () => note('commit'),
+      },
+    });
+    memslots.createSlot({ id: 0, baseGfn: 7, pages: 1, userspaceAddr: HOST });
+    const [one, two] = [memslots.snapshot(), memslots.snapshot()];
+    one.release();
+    one.release();
+    memslots.deleteSlot(0);
+    expect([two.gfnToHva(7), memslots.snapshot().gfnToHva(7)]).toEqual([HOST, -1]);
+    expect(seen).toEqual([
+      ['install', -1, HOST],
+      ['generation', 2, HOST],
+      ['commit', 2, HOST],
+      ['install', -3, -1],
+      ['generation', 4, -1],
+      ['flush', 4, -1],
+      ['install', -5, -1],
+      ['generation', 6, -1],
+      ['commit', 6, -1],
+    ]);
+  });
+
   it('stay right over thousands of changes that nobody reads', () => {
     const memslots = createMemslots({ userMemSlots: 509 });
     for (let id = 0; id < 50; id++) memslots.createSlot({ id, baseGfn: id * 4, pages: 2, userspaceAddr: HOST });
@@ -85,5 +118,12 @@ describe(`snapshots, ${runs} runs`, () => {
     expect([...before.slots()]).toEqual(rows);
     expect(before.gfnToHva(5)).toBe(HOST + 4096);
     expect(before.gfnToHva(4000)).toBe(-1);
+    const forgotten = Array.from({ length: 3000 }, (_, i) => {
+      memslots.moveSlot(i % 50, 20_000 + (i % 3000) * 2);
+      return memslots.snapshot();
+    });
+    expect(forgotten[10]!.gfnToMemslot(20_020)).toBe(10);
+    expect(forgotten[9]!.gfnToMemslot(20_020)).toBe(-1);
+    expect([...before.slots()]).toEqual(rows);
   });
 });
