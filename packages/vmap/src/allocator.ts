@@ -223,7 +223,7 @@ export class Allocator implements Vmap<null> {
 
   close(): void {
     const core = this.#core;
-    if (core.closed) throw new VmapError({ code: 'closed' });
+    if (core.closed) return;
     core.purges?.purge();
     for (const area of areasOf(core)) {
       const { start, pages, kind } = area;

@@ -28,7 +28,8 @@ export function placeByCallback(
     if (core.strict && !inRegion) checkMapped(core, va, vfn, frames);
     if (!core.strict || !inRegion) remember(core, vfn, offset, pages, 'outside', owner, flags);
     kept = true;
-    core.tell('vmap:mapped', vfn, pages, 'outside', null, owner);
+    // What the callback forwarded to `vmap` has been told already.
+    if (!inRegion) core.tell('vmap:mapped', vfn, pages, 'outside', null, owner);
     return { va, frames };
   } finally {
     if (!kept) giveFrames(core, frames);

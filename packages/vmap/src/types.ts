@@ -260,6 +260,6 @@ export interface Vmap<Failure extends null = never> {
   purge(): { areas: number; pages: number };
   /** The regions, their fragmentation as a chart, and the areas outside, as text of at most 100 columns. */
   describe(): string;
-  /** Unmaps and gives back everything, bitmap pages included. Every later call throws {VmapError} `closed`. */
+  /** Unmaps and gives back everything, bitmap pages included. Every later call throws {VmapError} `closed`, but for `close`. */
   close(): void;
 }

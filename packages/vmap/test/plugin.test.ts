@@ -42,6 +42,8 @@ describe('the plugin', () => {
     api.vunmap(area);
     const outside = api.vmallocAt(START + 0x4000_0000n, 1)!.va;
     api.vfree(outside);
+    const forwarded = api.vmallocCb(4096, (frames) => api.vmap(frames))!.va;
+    api.vfree(forwarded);
     const fact = { vfn, pages: 1, kind: 'vmap', region: 'default', owner: 'apic' };
     const far = { vfn: Number(outside >> 12n), pages: 1, kind: 'outside', region: null, owner: null };
     expect(facts).toEqual([
@@ -49,6 +51,8 @@ describe('the plugin', () => {
       ['vmap:unmapped', fact, false],
       ['vmap:mapped', far, true],
       ['vmap:unmapped', far, false],
+      ['vmap:mapped', { ...fact, owner: null }, true],
+      ['vmap:unmapped', { ...fact, kind: 'vmalloc', owner: null }, false],
     ]);
   });
 });
