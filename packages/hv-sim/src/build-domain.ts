@@ -140,7 +140,7 @@ export function buildDomain(world: World, options: DomainOptions, id: number): D
     bus: world.bus,
     pulse: world.pulse,
     tableFrames: (party) => (party as DomainCore).tableFrames,
-    alive: () => core.alive,
+    alive: options.memory === undefined ? () => core.alive : () => core.memory.refresh() >= 0 && core.alive,
   });
   growTable(core.grants, 1, core.tableFrames, frames);
 

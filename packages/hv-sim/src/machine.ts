@@ -41,10 +41,14 @@ class SimulatedMachine implements Machine {
   readonly #cores: WeakMap<Domain, DomainCore> = new WeakMap();
   readonly #service: Agent = new Agent(SERVICE_DOMID);
   readonly #faceMachine: FaceMachine;
+  readonly #isolated: boolean;
+  /** Domains whose buffer may grow. */
+  readonly #growing: Set<DomainCore> = new Set();
   #nextId = 1;
 
   constructor(options: MachineOptions) {
     this.seed = options.seed;
+    this.#isolated = options.isolated ?? false;
     this.bus = options.bus ?? createEventBus<MachineEvents>();
     this.#random = createRandom(options.seed);
     const pulse = new Pulse();
@@ -165,15 +169,27 @@ class SimulatedMachine implements Machine {
   createDomain(options: DomainOptions = {}): Domain {
     if (options.abi !== undefined) checkAbi(options.abi);
     const id = this.#pickId(options.id);
-    const core = buildDomain(this.#world, options, id);
+    const core = buildDomain(this.#world, { isolated: this.#isolated, ...options }, id);
     if (options.id === undefined) this.#nextId = id + 1;
     armDomain(this.#world, core);
+    if (options.memory !== undefined) this.#watchGrowth(core);
     const face = new DomainFace(core, this.#faceMachine);
     core.face = face;
     this.#cores.set(face, core);
     this.#world.pulse.note(id, core.memory.ramPages);
     if (this.bus.observed('hv:created')) this.bus.emit('hv:created', { domid: id as DomId, pages: core.memory.ramPages });
     return face;
+  }
+
+  /** A buffer that is replaced by a larger one leaves views of nothing behind: they are renewed before anybody runs. */
+  #watchGrowth(core: DomainCore): void {
+    this.#growing.add(core);
+    this.#loop.beforeStep = () => {
+      for (const grown of this.#growing) {
+        if (grown.state === 'gone') this.#growing.delete(grown);
+        else if (grown.alive) grown.memory.refresh();
+      }
+    };
   }
 
   #pickId(wanted: number | undefined): number {

@@ -29,6 +29,8 @@ export class RunLoop {
   /** The hash after each step, when it is kept. */
   readonly hashes: number[] | undefined;
   readonly #recording: boolean;
+  /** Called before every step, when a buffer may have grown. */
+  beforeStep: (() => void) | undefined;
   /** Called after every step, when faults want it. */
   afterStep: ((agent: Agent) => void) | undefined;
 
@@ -82,6 +84,7 @@ export class RunLoop {
   step(): boolean {
     const { queue, clock, pulse } = this;
     if (this.#drive !== undefined) clock.read();
+    if (this.beforeStep !== undefined) this.beforeStep();
     if (clock.nextDue() <= clock.now) this.#dueTimers();
     const agent = queue.next();
     if (agent === undefined) return this.#advance();

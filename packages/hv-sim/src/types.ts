@@ -45,6 +45,8 @@ export interface MachineOptions {
   readonly storeLimits?: Partial<StoreLimits>;
   /** Keeps who ran at each step, and the hash after it: `schedule` and `hashes`. */
   readonly record?: boolean;
+  /** Whether domains have a buffer of their own unless their options say otherwise. Default false. */
+  readonly isolated?: boolean;
   /** Steps that one `run` or `runUntil` may take. Default 10,000,000. */
   readonly stepsMax?: number;
 }
@@ -56,7 +58,10 @@ export interface DomainOptions {
   readonly name?: string;
   /** Pages of RAM, taken from the machine's memory (or of a buffer of its own with `isolated`). Default 1024. */
   readonly pages?: number;
-  /** Gives the domain a buffer of its own, so that the views it is handed show nothing of anybody else. */
+  /**
+   * Gives the domain a buffer of its own, so that the views it is handed show nothing of anybody else. Without it frames come from
+   * the machine's buffer, and whoever looks past a frame's end in its views sees others' memory, as on a bus without an MMU.
+   */
   readonly isolated?: boolean;
   /** A buffer that the domain brings, which holds all it ever sees of its own memory: RAM, boot pages, grant frames. */
   readonly memory?: MemorySource;
@@ -109,7 +114,10 @@ export interface DomainMemory {
   decrease(gfn: number): boolean;
   /** Balloons a zeroed page in. @returns false when it is populated, no RAM, or the machine has no frame. */
   populate(gfn: number): boolean;
-  /** Looks whether the domain's own buffer was replaced by a larger one. @returns how many frames came. */
+  /**
+   * Looks whether the domain's own buffer was replaced by a larger one. The machine looks before each step and each hypercall of
+   * the domain; code that grows its memory and goes on with frames it was handed calls this itself. @returns how many frames came.
+   */
   refresh(): number;
 }
 

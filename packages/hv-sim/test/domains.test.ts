@@ -97,6 +97,50 @@ describe('a domain’s life', () => {
     expect(machine.store.export()).not.toContain(`/local/domain/${guest.id}`);
   });
 
+  it('can be destroyed from inside its own handler, and by another’s', () => {
+    const machine = machineOf();
+    const dom0 = machine.createDomain({ id: 0, pages: 8 });
+    const guests = [1, 2].map(() => machine.createDomain({ pages: 8 }));
+    const ran: number[] = [];
+    for (const guest of guests) {
+      const port = guest.events.allocUnbound(dom0.id);
+      const second = guest.events.allocUnbound(dom0.id);
+      const [far, other] = [port, second].map((near) => dom0.events.bindInterdomain(guest.id, near));
+      guest.events.onUpcall(port, () => {
+        ran.push(guest.id);
+        for (const victim of guests) machine.destroyDomain(victim);
+      });
+      guest.events.onUpcall(second, () => ran.push(-guest.id));
+      dom0.events.send(far!);
+      dom0.events.send(other!);
+    }
+    machine.run();
+    expect(ran).toEqual([1]);
+    expect(guests.map((guest) => guest.state)).toEqual(['gone', 'gone']);
+    expect(machine.ledger().errors).toEqual([]);
+  });
+
+  it('costs nobody but itself when it lies in its rings', () => {
+    const machine = machineOf();
+    const said: string[] = [];
+    machine.bus.on('hv:console').subscribe(({ text }) => said.push(text));
+    const liar = machine.createDomain({ pages: 8 });
+    const honest = machine.createDomain({ pages: 8 });
+    const frame = liar.memory.frame(liar.memory.specialGfn + 3);
+    frame.views.u32[(frame.offset + 3084) / 4] = 0x8000_0000;
+    liar.events.send(liar.consolePort as never);
+    const store = liar.memory.frame(liar.memory.specialGfn + 2);
+    store.views.u32[(store.offset + 2052) / 4] = 0x7fff_ffff;
+    liar.events.send(liar.storePort as never);
+    machine.run();
+    expect(said).toEqual([]);
+    expect(honest.store.read('name')).toBe(honest.name);
+    liar.events.close(liar.storePort as never);
+    machine.destroyDomain(liar);
+    machine.run();
+    expect(machine.ledger().errors).toEqual([]);
+  });
+
   it('does nothing while it is paused, and everything in order afterwards', () => {
     const machine = machineOf();
     const guest = machine.createDomain({ pages: 8 });

@@ -74,8 +74,13 @@ describe('machine memory', () => {
     new Uint8Array(memory.buffer)[3 * 4096] = 33;
     expect(frame.views.u8[frame.offset]).toBe(33);
     const ram = domain.memory.populated;
-    memory.grow(2);
-    expect(domain.memory.refresh()).toBe(32);
+    memory.grow(1);
+    expect(domain.memory.refresh()).toBe(16);
+    // Also without being asked, before anybody runs.
+    memory.grow(1);
+    peer.post(() => expect(frame.views.u8.length).toBe(6 * 65_536));
+    machine.run();
+    expect(domain.memory.refresh()).toBe(0);
     expect(domain.memory.populated).toBe(ram + 32);
     // The object that was kept has new views; the new pages are RAM like any.
     expect(frame.views.u8[frame.offset]).toBe(33);

@@ -64,7 +64,7 @@ export interface HypercallParts {
   readonly pulse: Pulse;
   /** Where the tables' frames come from, by domain. */
   tableFrames(party: Party): TableFrames;
-  /** False once the domain is dead: then every batch is refused with -ESRCH, and nothing is carried out. */
+  /** False once the domain is dead: then every batch is refused with -ESRCH, and nothing is carried out. Renews views that grew. */
   alive(): boolean;
 }
 
