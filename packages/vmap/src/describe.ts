@@ -36,7 +36,7 @@ function describeRegion(region: Region): string[] {
     }
     for (let at = start; at < Math.min(end, pages); ) {
       const cell = Math.floor(at / perCell);
-      const to = Math.min(end, (cell + 1) * perCell);
+      const to = Math.min(end, pages, (cell + 1) * perCell);
       cells[cell]! += to - at;
       at = to;
     }

@@ -208,6 +208,20 @@ describe('describe', () => {
     ]);
   });
 
+  it('draws a region past whose end compat mode hands out addresses, and an allocator that is closed', () => {
+    const { vmap: one } = vmapFixture({ compat: true, regions: [{ name: 'default', start: START, pages: 130 }] });
+    one.vmAlloc(500);
+    expect(one.describe()).toContain(`|▆${'█'.repeat(43)}| 3 pages a column`);
+    one.close();
+    expect(one.describe()).toBe('vmap, closed');
+  });
+
+  it('says how much waits for a purge', () => {
+    const { vmap: lazy } = vmapFixture({ lazy: { pagesMax: 8 } });
+    lazy.vfree(lazy.vmalloc(3 * 4096));
+    expect(lazy.describe().split('\n').at(-1)).toBe('waiting for a purge: 1 areas, 3 pages');
+  });
+
   it('stays within 100 columns, and within some lines however many areas there are', () => {
     for (let i = 0; i < 100; i++) vmap.reserve(OUTSIDE + BigInt(i) * 0x1_0000n, 1, { owner: 'x'.repeat(200) });
     const lines = vmap.describe().split('\n');

@@ -1,6 +1,6 @@
 import { createEventBus } from '@paravirt/event-bus';
-import { createPageHeap, createPageTable, type VmapEvents, vmap } from '@paravirt/vmap';
-import { describe, expect, it } from 'vitest';
+import { createPageHeap, createPageTable, createVmap, type VmapEvents, vmap } from '@paravirt/vmap';
+import { describe, expect, expectTypeOf, it } from 'vitest';
 
 const START = 0xffff_82c0_0000_0000n;
 const regions = [{ name: 'default', start: START, pages: 256 }];
@@ -54,5 +54,17 @@ describe('the plugin', () => {
       ['vmap:mapped', { ...fact, owner: null }, true],
       ['vmap:unmapped', { ...fact, kind: 'vmalloc', owner: null }, false],
     ]);
+  });
+});
+
+describe('the types', () => {
+  it('know that strict mode throws where compat mode answers null', () => {
+    const setup = { regions, pageTable: createPageTable(), pages: createPageHeap() };
+    const strict = createVmap(setup);
+    expectTypeOf(strict.vmalloc(1)).toEqualTypeOf<bigint>();
+    expectTypeOf(strict.vmallocCb(1, null).frames).toEqualTypeOf<readonly number[]>();
+    const compat = createVmap({ ...setup, pageTable: createPageTable(), compat: 'xen' });
+    expectTypeOf(compat.vmalloc(1)).toEqualTypeOf<bigint | null>();
+    expect(compat.vmAlloc(1, { region: 'absent' })).toBeNull();
   });
 });
