@@ -1,4 +1,5 @@
 import { type Device, OP, type Op } from '@paravirt/blkfront';
+import type { GuestArena } from './guest-arena.ts';
 
 /** -EBUSY: the ring is full, or short of references. */
 const EBUSY = -16;
@@ -9,6 +10,9 @@ interface Transfer {
   sector: number;
   sectors: number;
   bytes: Uint8Array | null;
+  /** The frames of the guest's own memory that `bytes` lies in, and where in them; null where it is the host's. */
+  gfns: readonly number[] | null;
+  start: number;
   issued: number;
   parts: number;
   status: number;
@@ -21,6 +25,7 @@ interface Transfer {
  */
 export class ByteQueue {
   readonly #device: Device;
+  #arena: GuestArena | undefined;
   readonly #transfers: Transfer[] = [];
   readonly #free: number[] = [];
   #waiting: number[] = [];
@@ -59,6 +64,11 @@ export class ByteQueue {
     this.#add(OP.WRITE_ZEROES, offset, bytes, null, done);
   }
 
+  /** Lets transfers of bytes that lie in `arena` go without a copy. */
+  set arena(arena: GuestArena | undefined) {
+    this.#arena = arena;
+  }
+
   /** Transfers that are not over. */
   get busy(): number {
     return this.#transfers.length - this.#free.length;
@@ -66,12 +76,17 @@ export class ByteQueue {
 
   #add(op: Op, offset: number, length: number, bytes: Uint8Array | null, done: (errno: number) => void): void {
     const cookie =
-      this.#free.pop() ?? this.#transfers.push({ op, sector: 0, sectors: 0, bytes: null, issued: 0, parts: 0, status: 0, done }) - 1;
+      this.#free.pop() ??
+      this.#transfers.push({ op, sector: 0, sectors: 0, bytes: null, gfns: null, start: 0, issued: 0, parts: 0, status: 0, done }) - 1;
     const transfer = this.#transfers[cookie] as Transfer;
     transfer.op = op;
     transfer.sector = offset / 512;
     transfer.sectors = length / 512;
     transfer.bytes = bytes;
+    const arena = this.#arena;
+    const own = bytes !== null && arena !== undefined && arena.holds(bytes);
+    transfer.gfns = own ? arena.gfns : null;
+    transfer.start = own ? arena.offsetOf(bytes) : 0;
     transfer.issued = 0;
     transfer.parts = 0;
     transfer.status = 0;
@@ -117,7 +132,17 @@ export class ByteQueue {
       transfer.parts += 1;
       const from = transfer.issued;
       transfer.issued += count;
-      const status = device.submitTo(queue, op, transfer.sector + from, null, bytes, from * 512, count, cookie, this.#sink);
+      const status = device.submitTo(
+        queue,
+        op,
+        transfer.sector + from,
+        transfer.gfns,
+        transfer.gfns === null ? bytes : null,
+        transfer.start + from * 512,
+        count,
+        cookie,
+        this.#sink,
+      );
       if (status === EBUSY) {
         transfer.parts -= 1;
         transfer.issued = from;
@@ -141,6 +166,7 @@ export class ByteQueue {
     if (transfer.parts > 0 || transfer.issued < transfer.sectors) return;
     const { done, status: last } = transfer;
     transfer.bytes = null;
+    transfer.gfns = null;
     this.#free.push(cookie);
     done(last);
   }

@@ -44,6 +44,8 @@ export interface StackOptions extends DeviceChoice {
   /** Memory of the guest, bytes: its rings, and the pages that carry data. Default 64 MiB. */
   readonly guestBytes?: number;
   readonly faults?: readonly FaultRequest[];
+  /** Grants a queue of the backend keeps mapped; its own default otherwise. */
+  readonly persistentMax?: number;
   /** Another frontend than blkfront. */
   readonly driver?: (options: { readonly device: number }) => Plugin<DriverDeps, GuestDriver>;
 }
@@ -99,15 +101,21 @@ export function composeStack(options: StackOptions): Stack {
   const dom0 = machine.createDomain({ id: 0, name: 'Domain-0', pages: dom0Bytes / PAGE });
   const guest = machine.createDomain({ name: 'guest', pages: guestBytes / PAGE });
 
-  const backend = dom0.use(blkback({ ...(options.queues !== undefined && { queuesMax: Math.max(4, options.queues) }) }), {
-    bus,
-    store: dom0.store,
-    events: dom0.events,
-    grants: dom0.use(gnttab({ owner: dom0.id }), { hypercalls: dom0.hypercalls, scheduler: dom0.scheduler, pages: dom0.pageUse, bus }),
-    addresses: dom0.addresses,
-    memory: dom0.addressSpace,
-    scheduler: dom0.scheduler,
-  });
+  const backend = dom0.use(
+    blkback({
+      ...(options.queues !== undefined && { queuesMax: Math.max(4, options.queues) }),
+      ...(options.persistentMax !== undefined && { persistentMax: options.persistentMax }),
+    }),
+    {
+      bus,
+      store: dom0.store,
+      events: dom0.events,
+      grants: dom0.use(gnttab({ owner: dom0.id }), { hypercalls: dom0.hypercalls, scheduler: dom0.scheduler, pages: dom0.pageUse, bus }),
+      addresses: dom0.addresses,
+      memory: dom0.addressSpace,
+      scheduler: dom0.scheduler,
+    },
+  );
   const attached = attachDisk(
     { store: dom0.store, blkback: backend },
     {

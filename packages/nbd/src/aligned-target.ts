@@ -164,6 +164,10 @@ export function alignedTarget(inner: NbdTarget, granule: number): NbdTarget {
         });
       },
     }),
+    ...(inner.takeBuffer && {
+      takeBuffer: (bytes: number) => inner.takeBuffer?.(bytes),
+      giveBuffer: (buffer: Uint8Array) => inner.giveBuffer?.(buffer),
+    }),
     ...(inner.kick && { kick: () => inner.kick?.() }),
   };
   return target;

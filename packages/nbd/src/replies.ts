@@ -1,8 +1,11 @@
 import type { BufferPool } from './buffer-pool.ts';
-import type { NbdStream } from './types.ts';
+import type { NbdStream, NbdTarget } from './types.ts';
 
 const BLOCK_BYTES = 256 * 1024;
 const REGIONS = 2048;
+/** Data from this size on is worth a buffer of the target's own. */
+export const LENT_BYTES_MIN: number = 64 * 1024;
+const PAGE_BYTES = 4096;
 const OPEN = 0;
 const READY = 1;
 const SENT = 2;
@@ -10,20 +13,32 @@ const SENT = 2;
 /** A buffer that replies are laid into one behind the other, so that a whole batch leaves in one write. */
 class Block {
   readonly bytes: Uint8Array;
-  readonly at: Uint32Array = new Uint32Array(REGIONS);
-  readonly length: Uint32Array = new Uint32Array(REGIONS);
-  readonly state: Uint8Array = new Uint8Array(REGIONS);
+  /** It is the target's own memory, and goes back there. */
+  readonly lent: boolean;
+  readonly regionsMax: number;
+  readonly at: Uint32Array;
+  readonly length: Uint32Array;
+  readonly state: Uint8Array;
   regions = 0;
+  /** Regions whose reply is not there yet: somebody may still write into them. */
+  open = 0;
   used = 0;
   /** Everything before it is sent. */
   firstUnsent = 0;
   /** Writes the stream still holds. */
   writing = 0;
 
-  constructor(bytes: Uint8Array) {
+  constructor(bytes: Uint8Array, regionsMax: number, lent: boolean) {
     this.bytes = bytes;
+    this.lent = lent;
+    this.regionsMax = regionsMax;
+    this.at = new Uint32Array(regionsMax);
+    this.length = new Uint32Array(regionsMax);
+    this.state = new Uint8Array(regionsMax);
   }
 }
+
+const nowhere = new Block(new Uint8Array(0), 0, false);
 
 /** A stretch of a block reserved for one reply. */
 export interface Region {
@@ -40,23 +55,50 @@ export interface Region {
 export class Replies {
   readonly #stream: NbdStream;
   readonly #pool: BufferPool;
+  readonly #target: Pick<NbdTarget, 'takeBuffer' | 'giveBuffer'>;
   readonly #sent: (bytes: number) => void;
   readonly #blocks: Block[] = [];
+  /** A block of the usual size for when the last one is full. */
+  #spare: Block | undefined;
   #ready = 0;
+  #abandoned = false;
 
-  constructor(stream: NbdStream, pool: BufferPool, sent: (bytes: number) => void) {
+  constructor(stream: NbdStream, pool: BufferPool, target: Pick<NbdTarget, 'takeBuffer' | 'giveBuffer'>, sent: (bytes: number) => void) {
     this.#stream = stream;
     this.#pool = pool;
+    this.#target = target;
     this.#sent = sent;
+  }
+
+  /**
+   * As `reserve` for `header` bytes and `data` bytes behind them, the data where the target's own memory is and begins on a page, when
+   * it lends some.
+   */
+  reserveData(header: number, data: number, out: Region): void {
+    const lent = data >= LENT_BYTES_MIN ? this.#target.takeBuffer?.(PAGE_BYTES + data) : undefined;
+    if (lent === undefined) {
+      this.reserve(header + data, out);
+      return;
+    }
+    const block = new Block(lent, 1, true);
+    block.used = PAGE_BYTES - header;
+    this.#blocks.push(block);
+    this.#enter(block, header + data, out);
   }
 
   /** Fills `out` with room for `bytes`. */
   reserve(bytes: number, out: Region): void {
     let block = this.#blocks.at(-1);
-    if (block === undefined || block.regions === REGIONS || block.used + bytes > block.bytes.length) {
-      block = new Block(this.#pool.take(Math.max(BLOCK_BYTES, bytes)));
+    if (block === undefined || block.regions === block.regionsMax || block.used + bytes > block.bytes.length) {
+      block = this.#spare ?? new Block(this.#pool.take(Math.max(BLOCK_BYTES, bytes)), bytes > BLOCK_BYTES ? 1 : REGIONS, false);
+      if (bytes > block.bytes.length) block = new Block(this.#pool.take(bytes), 1, false);
+      else this.#spare = undefined;
       this.#blocks.push(block);
     }
+    this.#enter(block, bytes, out);
+  }
+
+  #enter(block: Block, bytes: number, out: Region): void {
     const index = block.regions;
     block.at[index] = block.used;
     block.length[index] = bytes;
@@ -66,6 +108,7 @@ export class Replies {
     out.bytes = block.bytes;
     out.at = block.used;
     block.regions += 1;
+    block.open += 1;
     block.used += bytes;
   }
 
@@ -73,7 +116,35 @@ export class Replies {
   ready(region: Region, bytes: number): void {
     region.block.length[region.index] = bytes;
     region.block.state[region.index] = READY;
+    region.block.open -= 1;
     this.#ready += 1;
+  }
+
+  /** Nobody waits for the reply any more, and nobody writes into it. */
+  drop(region: Region): void {
+    region.block.open -= 1;
+    if (this.#abandoned) this.#giveBack();
+  }
+
+  /** The stream is closed: buffers go back as soon as the target is done with them. */
+  abandon(): void {
+    this.#abandoned = true;
+    this.#giveBack();
+  }
+
+  #giveBack(): void {
+    const blocks = this.#blocks;
+    for (let index = blocks.length - 1; index >= 0; index -= 1) {
+      const block = blocks[index] as Block;
+      if (block.open > 0) continue;
+      blocks.splice(index, 1);
+      this.#give(block);
+    }
+  }
+
+  #give(block: Block): void {
+    if (block.lent) this.#target.giveBuffer?.(block.bytes);
+    else this.#pool.give(block.bytes);
   }
 
   get pending(): boolean {
@@ -120,13 +191,16 @@ export class Replies {
     for (let index = blocks.length - 1; index >= 0; index -= 1) {
       const block = blocks[index] as Block;
       if (block.writing > 0 || block.firstUnsent < block.regions) continue;
-      if (index === blocks.length - 1 && block.bytes.length === BLOCK_BYTES) {
+      if (block.regionsMax === REGIONS && (index === blocks.length - 1 || this.#spare === undefined)) {
         block.regions = 0;
         block.used = 0;
         block.firstUnsent = 0;
+        if (index === blocks.length - 1) continue;
+        this.#spare = block;
+        blocks.splice(index, 1);
       } else {
         blocks.splice(index, 1);
-        this.#pool.give(block.bytes);
+        this.#give(block);
       }
     }
   }
@@ -134,5 +208,5 @@ export class Replies {
 
 /** A region object to be filled by `reserve`; a connection reuses them. */
 export function emptyRegion(): Region {
-  return { block: new Block(new Uint8Array(0)), index: 0, bytes: new Uint8Array(0), at: 0 };
+  return { block: nowhere, index: 0, bytes: new Uint8Array(0), at: 0 };
 }

@@ -14,7 +14,7 @@ import {
 } from './constants.ts';
 import { allocationOf, dataAndHoles } from './extents.ts';
 import { ALLOCATION_CONTEXT_ID } from './handshake.ts';
-import { emptyRegion, type Region, Replies } from './replies.ts';
+import { emptyRegion, LENT_BYTES_MIN, type Region, Replies } from './replies.ts';
 import { putChunk, putOffset, putSimple } from './reply-headers.ts';
 import { refusalOf, type Terms } from './requests.ts';
 import type { NbdCounters, NbdExport, NbdLimits, NbdStream, NbdTarget } from './types.ts';
@@ -43,8 +43,9 @@ interface Pending {
   /** Holes of what was read are told as holes. */
   sparse: boolean;
   errno: number;
-  /** A pooled buffer that holds a write's payload. */
+  /** A buffer that holds a write's payload: the pool's, or lent by the target. */
   payload: Uint8Array | undefined;
+  lent: boolean;
   done: (errno: number) => void;
 }
 
@@ -103,7 +104,7 @@ export class Transmission {
     this.#limits = options.limits;
     this.#pool = options.pool;
     this.#counters = options.counters;
-    this.#replies = new Replies(options.stream, options.pool, (bytes) => {
+    this.#replies = new Replies(options.stream, options.pool, this.#target, (bytes) => {
       this.#unsentBytes -= bytes;
       this.#goOn();
     });
@@ -137,6 +138,7 @@ export class Transmission {
     this.#dead = true;
     this.#rest = undefined;
     this.#dropFilling();
+    this.#replies.abandon();
   }
 
   /** Gives up a write whose payload will not come. */
@@ -269,7 +271,7 @@ export class Transmission {
     this.#counters.readBytes += pending.bytes;
     if (!this.#structured) {
       this.#charge(pending, pending.bytes);
-      this.#reserve(pending, SIMPLE_REPLY_BYTES + pending.bytes);
+      this.#reserveData(pending, SIMPLE_REPLY_BYTES);
       const { bytes, at } = pending.region;
       putSimple(pending, pending.region, 0);
       this.#target.read(pending.offset, bytes.subarray(at + SIMPLE_REPLY_BYTES, at + SIMPLE_REPLY_BYTES + pending.bytes), pending.done);
@@ -277,7 +279,7 @@ export class Transmission {
     }
     pending.sparse = (flags & CmdFlag.DF) === 0 && this.#target.extents !== undefined;
     this.#charge(pending, pending.bytes);
-    this.#reserve(pending, DATA_CHUNK_BYTES + pending.bytes);
+    this.#reserveData(pending, DATA_CHUNK_BYTES);
     const { bytes, at } = pending.region;
     this.#putData(pending, at, pending.offset, pending.bytes, ReplyFlag.DONE);
     this.#target.read(pending.offset, bytes.subarray(at + DATA_CHUNK_BYTES, at + DATA_CHUNK_BYTES + pending.bytes), pending.done);
@@ -329,7 +331,9 @@ export class Transmission {
       this.#write(pending, chunk.subarray(at, at + bytes));
       return at + bytes;
     }
-    pending.payload = this.#pool.take(bytes);
+    const lent = bytes >= LENT_BYTES_MIN ? this.#target.takeBuffer?.(bytes) : undefined;
+    pending.lent = lent !== undefined;
+    pending.payload = lent ?? this.#pool.take(bytes);
     this.#filling = pending;
     this.#filled = 0;
     return this.#fill(pending, chunk, at);
@@ -406,6 +410,7 @@ export class Transmission {
       sparse: false,
       errno: 0,
       payload: undefined,
+      lent: false,
       done: (errno) => this.#done(pending, errno),
     };
     return pending;
@@ -422,6 +427,11 @@ export class Transmission {
     this.#replies.reserve(bytes, pending.region);
   }
 
+  #reserveData(pending: Pending, header: number): void {
+    pending.replyBytes = header + pending.bytes;
+    this.#replies.reserveData(header, pending.bytes, pending.region);
+  }
+
   /** Room for the answer to anything that carries no data back: a simple reply, or a structured error. */
   #reserveShort(pending: Pending): void {
     this.#reserve(pending, STRUCTURED_REPLY_BYTES + 6);
@@ -432,6 +442,7 @@ export class Transmission {
   #done(pending: Pending, errno: number): void {
     pending.errno = errno;
     if (this.#dead) {
+      this.#replies.drop(pending.region);
       this.#release(pending);
       return;
     }
@@ -462,7 +473,10 @@ export class Transmission {
     this.#inFlight -= 1;
     this.#inFlightBytes -= pending.cost;
     pending.cost = 0;
-    if (pending.payload) this.#pool.give(pending.payload);
+    if (pending.payload) {
+      if (pending.lent) this.#target.giveBuffer?.(pending.payload);
+      else this.#pool.give(pending.payload);
+    }
     pending.payload = undefined;
     if (this.#free.length < this.#limits.connectionRequests) this.#free.push(pending);
   }

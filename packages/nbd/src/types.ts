@@ -34,6 +34,13 @@ export interface NbdTarget {
   writeZeroes?(offset: number, bytes: number, options: ZeroOptions, done: Done): void;
   /** Describes `[offset, offset + bytes)` in order, without gaps. */
   extents?(offset: number, bytes: number, add: AddExtent): void;
+  /**
+   * Lends memory of the target's own, at least `bytes` long, for the data of a long read or write: the target finds it again in the
+   * buffer that `read` and `write` are given, whose data then begins on a multiple of 4096 bytes of it. Undefined: none to lend now.
+   */
+  takeBuffer?(bytes: number): Uint8Array | undefined;
+  /** Takes back what `takeBuffer` lent, once nobody reads or writes it any more. */
+  giveBuffer?(buffer: Uint8Array): void;
   /** Called after each batch of requests: what was handed over since may now be submitted together. */
   kick?(): void;
 }

@@ -1,14 +1,21 @@
 import type { Disk } from '@paravirt/hv-sim';
 import type { NbdTarget } from '@paravirt/nbd';
 import { alignedTarget, Extent } from '@paravirt/nbd';
+import { ByteQueue } from '../byte-queue.ts';
 import { composeStack, type DeviceChoice, type Stack, type StackOptions } from '../compose.ts';
 import type { OpenedDisk } from '../disk/open.ts';
 import { CliError } from '../errors.ts';
 import type { IologWriter } from '../fio/iolog.ts';
+import { GuestArena } from '../guest-arena.ts';
 import { HandTime } from '../run/hand-time.ts';
 
 /** Steps between two looks at the clock, and how long the machine may keep a socket waiting. */
 const STEPS = 256;
+/** One request on the ring carries 1 MiB, the longest there is. */
+const SEGMENTS = 256;
+/** Memory of the guest for long transfers: buffers of 1 MiB with a page for the header in front. */
+const SLOTS = 10;
+const SLOT_PAGES = 257;
 const SLICE_MS = 10;
 
 export interface ServedOptions extends DeviceChoice {
@@ -39,13 +46,17 @@ export function serveDisk(options: ServedOptions): ServedDisk {
   const { disk, log } = options;
   let outer: Disk = disk.base;
   const stack = composeStack({
+    segments: SEGMENTS,
+    persistentMax: (SLOTS * SLOT_PAGES * 3) / 2,
     ...options,
     disk: (machine) => {
       outer = disk.build(machine);
       return outer;
     },
   });
-  const { machine, bytes, info } = stack;
+  const { machine, bytes, info, device } = stack;
+  const arena = device && bytes instanceof ByteQueue ? GuestArena.of(device.device, SLOTS, SLOT_PAGES) : undefined;
+  if (bytes instanceof ByteQueue) bytes.arena = arena;
   const time = new HandTime();
   const drive = machine.drive(time);
   const began = performance.now();
@@ -89,6 +100,8 @@ export function serveDisk(options: ServedOptions): ServedDisk {
   };
 
   const writable = !info.readonly;
+  /** A stretch known to be allocated: asking the disk costs time that grows with it. Only what the disk is asked to drop ends that. */
+  const data = { from: 0, to: 0 };
   const inner: NbdTarget = {
     sizeBytes: info.sectors * 512,
     readonly: info.readonly,
@@ -107,12 +120,14 @@ export function serveDisk(options: ServedOptions): ServedDisk {
       },
       trim(offset: number, length: number, fua: boolean, done: (errno: number) => void) {
         note('trim', offset, length);
+        data.to = 0;
         // A hint: where the disk knows no discards there is nothing to do.
         if (!info.discard) done(0);
         else bytes.discard(offset, length, fua ? (errno) => (errno === 0 ? bytes.flush(done) : done(errno)) : done);
       },
       writeZeroes(offset: number, length: number, zero: { readonly fua: boolean }, done: (errno: number) => void) {
         note('write', offset, length);
+        data.to = 0;
         bytes.writeZeroes(offset, length, zero.fua ? (errno) => (errno === 0 ? bytes.flush(done) : done(errno)) : done);
       },
     }),
@@ -128,11 +143,16 @@ export function serveDisk(options: ServedOptions): ServedDisk {
         extents(offset: number, length: number, add: (length: number, flags: number) => boolean) {
           for (let at = offset; at < offset + length; ) {
             const run = outer.extentAt?.(at) ?? length;
+            if (run > 0 && at === offset) Object.assign(data, { from: at, to: at + run });
             if (run === 0 || !add(Math.abs(run), run < 0 ? Extent.HOLE | Extent.ZERO : 0)) return;
             at += Math.abs(run);
           }
         },
       }),
+    ...(arena && {
+      takeBuffer: (length: number) => arena.take(length),
+      giveBuffer: (buffer: Uint8Array) => arena.give(buffer),
+    }),
     kick,
   };
 
