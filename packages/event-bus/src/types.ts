@@ -27,6 +27,7 @@ export interface BusFault {
   readonly error: unknown;
 }
 
+/** Options of a bus; all have defaults. */
 export interface BusOptions {
   /** How many facts may wait for delivery at once before it is an invariant's error; 2^20 unless told. */
   readonly queuedMax?: number;
@@ -53,6 +54,7 @@ export interface Bus<out Events extends object> extends EventBus<Events> {
 
 /** Ends a registration. The shape of an RxJS subscription, without one. */
 export interface Unsubscribable {
+  /** Ends it. Called again it does nothing. */
   unsubscribe(): void;
 }
 
@@ -80,10 +82,13 @@ export interface EventPorts {
    * @throws {EvtchnError} EINVAL: not a port of this domain. EEXIST: it has a handler.
    */
   onUpcall(port: Port, handler: () => void): Unsubscribable;
+  /** Holds the port back: it can become pending, and is not raised. @throws {EvtchnError} EINVAL: past the domain's last port number. */
   mask(port: Port): void;
   /** Lets the port through again; raises at once what is pending. */
   unmask(port: Port): void;
+  /** Whether it was rung and nobody has taken notice: its bit in the domain's pending words. @throws {EvtchnError} EINVAL, as `mask`. */
   isPending(port: Port): boolean;
+  /** Takes notice without a handler: clears the pending bit. @throws {EvtchnError} EINVAL, as `mask`. */
   clearPending(port: Port): void;
   /**
    * Closes the port and clears its pending bit. The other end becomes unbound, for this domain to bind again.
@@ -121,6 +126,7 @@ export interface DomainPorts extends EventPorts {
   status(port: Port): PortStatus;
   /** Closes every port of the domain. */
   reset(): void;
+  /** Its bit in the domain's mask words. @throws {EvtchnError} EINVAL: past the domain's last port number. */
   isMasked(port: Port): boolean;
   /** Sets the domain's `evtchn_upcall_mask`: nothing is delivered until `enableUpcalls`. */
   disableUpcalls(): void;
@@ -196,6 +202,7 @@ export interface EventChannels {
   removeDomain(domid: DomId): void;
   /** The domain's capability. @throws {EvtchnError} ESRCH */
   domain(domid: DomId): DomainPorts;
+  /** Whether the domain was added and not removed. */
   hasDomain(domid: DomId): boolean;
   /** `send` of a hypercall layer: 0 or a negative errno, nothing thrown, nothing allocated. */
   trySend(domid: DomId, port: number): number;
@@ -216,6 +223,7 @@ export interface EventChannels {
    * @returns how many handlers ran.
    */
   deliver(domid: DomId): number;
+  /** Counts of one domain, as they are now. @throws {EvtchnError} ESRCH */
   counts(domid: DomId): DoorbellCounts;
   /** Counts over all domains that are or were there. */
   totals(): DoorbellCounts;

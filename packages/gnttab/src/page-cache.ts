@@ -5,6 +5,7 @@ import { refuseArgument } from './errors.ts';
 export interface PageSource {
   /** A page, or -1 when there is none. */
   alloc(): number;
+  /** Takes back a page that `alloc` gave. */
   free(page: number): void;
 }
 

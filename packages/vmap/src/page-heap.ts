@@ -19,6 +19,7 @@ export interface PageHeap extends PageAllocator {
   readonly handedOut: number;
   /** Frames cleared so far. */
   readonly cleared: number;
+  /** Whether the frame was handed out and not given back. O(1). */
   isLive(mfn: number): boolean;
   /** The 4096 bytes of a live frame, with `memory`. @throws {VmapError} `bad-argument`. */
   bytes(mfn: number): Uint8Array;

@@ -37,6 +37,7 @@ export interface PageTable {
 export interface PageAllocator {
   /** One frame, or -1 when there is none. */
   alloc(): number;
+  /** Takes back a frame that `alloc` gave. */
   free(mfn: number): void;
   /** Fills the frame with zeroes. */
   clear(mfn: number): void;

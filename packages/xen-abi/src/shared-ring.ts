@@ -99,27 +99,35 @@ export class SharedRing {
     }
   }
 
+  /** The requests' producer index, as the frontend published it; unsigned 32-bit, free running. One word read or written. */
   get reqProd(): number {
     return this.views.u32[this.header]!;
   }
+  /** Publishes it: what stands in the slots below counts as written. */
   set reqProd(index: number) {
     this.views.u32[this.header] = index;
   }
+  /** The value of `reqProd` at which the backend asks to be notified. */
   get reqEvent(): number {
     return this.views.u32[this.header + 1]!;
   }
+  /** Asks for a notification when `reqProd` gets there. */
   set reqEvent(index: number) {
     this.views.u32[this.header + 1] = index;
   }
+  /** The responses' producer index, as the backend published it; unsigned 32-bit, free running. */
   get rspProd(): number {
     return this.views.u32[this.header + 2]!;
   }
+  /** Publishes it. */
   set rspProd(index: number) {
     this.views.u32[this.header + 2] = index;
   }
+  /** The value of `rspProd` at which the frontend asks to be notified. */
   get rspEvent(): number {
     return this.views.u32[this.header + 3]!;
   }
+  /** Asks for a notification when `rspProd` gets there. */
   set rspEvent(index: number) {
     this.views.u32[this.header + 3] = index;
   }
