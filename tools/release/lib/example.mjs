@@ -22,6 +22,16 @@ export function readmeExample(folder) {
   return { language: /** @type {'ts' | 'js' | 'sh'} */ (block[1]), code: /** @type {string} */ (block[2]) };
 }
 
+/**
+ * What a README lets a stranger paste first: its first block of shell, before "## Use" or, in a package of commands, there.
+ * @param {string} folder a package
+ */
+export function readmeStart(folder) {
+  const block = /^```sh\n([\s\S]*?)^```$/m.exec(readFileSync(join(folder, 'README.md'), 'utf8'));
+  if (block === null) throw new ExampleError(`${folder}/README.md has no block of sh to begin with`);
+  return /** @type {string} */ (block[1]);
+}
+
 /** @param {{ language: string, code: string }} example @returns {Promise<string>} the example as a module that Node runs */
 export async function exampleAsJavaScript({ language, code }) {
   if (language === 'js') return code;

@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { build } from 'esbuild';
-import { exampleAsJavaScript, readmeExample } from './example.mjs';
+import { exampleAsJavaScript, readmeExample, readmeStart } from './example.mjs';
 import { readManifest } from './packages.mjs';
 import { CommandError, run } from './run.mjs';
 
@@ -25,6 +25,7 @@ export function strangerEnv(/** @type {string} */ folder, /** @type {{ url: stri
     npm_config_userconfig: userconfig,
     npm_config_registry: url,
     npm_config_cache: join(folder, 'npm-cache'),
+    npm_config_yes: 'true',
     no_proxy: [local, process.env['no_proxy'] ?? process.env['NO_PROXY']].filter(Boolean).join(','),
     NO_PROXY: [local, process.env['no_proxy'] ?? process.env['NO_PROXY']].filter(Boolean).join(','),
   };
@@ -63,20 +64,17 @@ export async function tryPackage({ name, folder, readme, env, bin }) {
   mkdirSync(folder);
   const at = { cwd: folder, env };
   const installed = join(folder, 'node_modules', name);
+  // What the README says first, as it stands, in an empty folder.
+  await run('sh', ['-e', '-c', readmeStart(readme)], { ...at, timeoutMs: 4 * MINUTE });
   if (bin !== undefined) {
-    // npx alone brings it; nothing is installed beforehand.
     await run('npx', ['--yes', name, '--version'], { ...at, timeoutMs: 3 * MINUTE });
-    const example = readmeExample(readme);
-    if (example.language === 'sh') await run('sh', ['-e', '-c', example.code], { ...at, timeoutMs: 3 * MINUTE });
+    await run('npm', ['install', name], { ...at, timeoutMs: 3 * MINUTE });
+    await run('npx', [bin, '--help'], { ...at, timeoutMs: MINUTE });
   }
-  await run('npm', ['install', name], { ...at, timeoutMs: 3 * MINUTE });
-  if (bin !== undefined) await run('npx', [bin, '--help'], { ...at, timeoutMs: MINUTE });
   await importEntries(name, installed, at);
   const example = readmeExample(readme);
   if (example.language === 'sh') return;
 
-  // The README's own line: the packed example.
-  await run(process.execPath, [`node_modules/${name}/example.mjs`], { ...at, timeoutMs: MINUTE });
   writeFileSync(join(folder, 'example.mjs'), await exampleAsJavaScript(example));
   await run(process.execPath, ['example.mjs'], { ...at, timeoutMs: MINUTE });
 

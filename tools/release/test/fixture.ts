@@ -51,7 +51,7 @@ export class Checkout {
     );
     this.write(
       'packages/counter/README.md',
-      "# @paravirt/counter\n\nCounts.\n\n## Use\n\n```ts\nimport { count, FIRST } from '@paravirt/counter';\n\nconst next: number = count(FIRST);\nconsole.log(next);\n```\n",
+      "# @paravirt/counter\n\nCounts.\n\n```sh\nnpm install @paravirt/counter && node node_modules/@paravirt/counter/example.mjs\n```\n\n## Use\n\n```ts\nimport { count, FIRST } from '@paravirt/counter';\n\nconst next: number = count(FIRST);\nconsole.log(next);\n```\n",
     );
     this.git('init', '--quiet', '--initial-branch=main');
     this.commit('Lay out a counter');
