@@ -29,17 +29,14 @@ function tableFrames(world: World, core: DomainCore): TableFrames {
       const kept = core.tableReserve[gfn - core.memory.grantGfn];
       const mfn = kept ?? world.frames.alloc(core.heap, core.id);
       if (mfn < 0) return -1;
-      if (kept !== undefined) {
-        world.frames.clear(kept);
-        world.frames.refs[kept]!++;
-      }
+      if (kept !== undefined) world.frames.clear(kept);
       core.memory.place(gfn, mfn);
       return mfn;
     },
     give(kind, index, mfn) {
       core.memory.displace(gfnOf(kind, index));
-      if (core.tableReserve[gfnOf(kind, index) - core.memory.grantGfn] === mfn) world.frames.put(mfn);
-      else world.frames.giveUp(mfn, core.id);
+      // A frame of the reserve stays there, for the next time.
+      if (core.tableReserve.length === 0) world.frames.giveUp(mfn, core.id);
     },
   };
 }

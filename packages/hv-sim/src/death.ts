@@ -51,10 +51,7 @@ export function settleDead(world: World, core: DomainCore): void {
   if (core.state !== 'dying' || core.grants.pinned > 0 || frames.held[core.id] !== tablesOf(core)) return;
   core.state = 'gone';
   if (core.tableReserve.length > 0) {
-    for (const mfn of core.tableReserve) {
-      while (frames.refs[mfn]! > 1) frames.put(mfn);
-      frames.giveUp(mfn, core.id);
-    }
+    for (const mfn of core.tableReserve) frames.giveUp(mfn, core.id);
     core.tableReserve = [];
   } else dropTable(core.grants, frames);
   if (core.bank !== undefined) frames.dropBank(core.bank);

@@ -87,7 +87,6 @@ export function takeStock(world: World): Ledger {
       add(mapped, mfn, 1);
       if (!grant) add(references, mfn, 1);
     });
-    for (const mfn of core.tableReserve) if (inTable(core, mfn)) add(references, mfn, 1);
   }
   for (const core of cores) checkGranter(core, errors, pins);
   let total = 0;
@@ -121,13 +120,6 @@ export function takeStock(world: World): Ledger {
     timers: world.loop.own.timers,
     errors,
   };
-}
-
-function inTable(core: DomainCore, mfn: number): boolean {
-  const { grants } = core;
-  for (let i = 0; i < grants.frames; i++) if (grants.sharedMfn[i] === mfn) return true;
-  for (let i = 0; i < grants.statusFrames; i++) if (grants.statusMfn[i] === mfn) return true;
-  return false;
 }
 
 /** Every live handle must stand for a pin of the granter's and, where it is a host mapping, for an entry of the page table. */

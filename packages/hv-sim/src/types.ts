@@ -151,6 +151,7 @@ export interface DomainSpace extends PageTable {
   locate(vfn: number, writable: boolean, out: { views: MemoryViews; offset: number }): void;
   /** Copies bytes at a virtual address, a bigint where it is above 2^53. @throws {HvError} `page-fault` */
   read(address: number | bigint, into: Uint8Array): void;
+  /** As `read`, the other way. @throws {HvError} `page-fault`; pages before the refused one are written. */
   write(address: number | bigint, from: Uint8Array): void;
 }
 
@@ -262,7 +263,9 @@ export interface Machine {
   domain(domid: number): Domain;
   /** Domains that are not gone, by domid. */
   domains(): readonly Domain[];
+  /** Holds the domain until it was unpaused as often as paused; what is rung or due meanwhile waits. @throws {HvError} `dead-domain` */
   pause(domain: Domain): void;
+  /** Takes one `pause` back. @throws {HvError} `dead-domain`; `bad-state`: it is not paused. */
   unpause(domain: Domain): void;
   /** Ends a domain in order: its plugins are detached, then it is destroyed. */
   shutdown(domain: Domain): void;

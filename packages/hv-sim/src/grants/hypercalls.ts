@@ -36,7 +36,9 @@ export interface SwapOp {
 
 /** A domain's grant hypercalls: what a grant table needs, and the rest of the interface. */
 export interface DomainGrantHypercalls extends GrantHypercalls {
+  /** As `unmap`, and puts the caller's page at `newVfn` in the mapping's place. @returns as `unmap`. @see GNTTABOP_unmap_and_replace */
   unmapAndReplace(ops: readonly ReplaceOp[], count: number): number;
+  /** Exchanges pairs of the domain's own entries; a pair in use has the status `eagain`. @see GNTTABOP_swap_grant_ref */
   swapRefs(ops: readonly SwapOp[], count: number): number;
   /** @returns 1 or 2, or a negative errno: -ESRCH no such domain, -EPERM not allowed. */
   getVersion(domid: number): number;

@@ -4,6 +4,7 @@ import { TimerHeap } from './timer-heap.ts';
 
 /** Where real time comes from. Passed in by whoever runs the machine in real time. Milliseconds. */
 export interface TimeSource {
+  /** The time; only differences count, and it must not go back. */
   now(): number;
   /** Calls `wake` once, after `delay`; the returned function takes it back. */
   wakeIn(delay: number, wake: () => void): () => void;

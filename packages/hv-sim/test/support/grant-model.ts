@@ -56,7 +56,10 @@ export class GrantModel {
   readonly freeAtStart: number;
 
   constructor(seed: number) {
-    this.machine = createMachine({ seed, ramBytes: 256 * PAGE });
+    // One buffer, a buffer for each domain, or shared memory with its compare-and-swap.
+    const bytes = 256 * PAGE;
+    const memory = seed % 3 === 2 ? { memory: [{ buffer: new SharedArrayBuffer(bytes) }] } : { ramBytes: bytes };
+    this.machine = createMachine({ seed, isolated: seed % 3 === 1, ...memory });
     this.freeAtStart = this.machine.freeFrames;
     for (let i = 0; i < 3; i++) this.parties.push(this.#create(i + 1));
   }
