@@ -124,10 +124,8 @@ export class Allocator implements Vmap<null> {
     const vfn = core.pageOf(va);
     const { offset } = core;
     if (region !== undefined) return core.regionNamed(region)?.vmSize(vfn) ?? 0;
-    for (const each of core.regions) {
-      const pages = each.vmSize(vfn);
-      if (pages > 0) return pages;
-    }
+    const found = core.regionOf(vfn);
+    if (found !== undefined) return found.vmSize(vfn);
     return core.outside.size(vfn, offset);
   }
 

@@ -22,7 +22,10 @@ export class Core implements Space {
   readonly bus: EventBus<VmapEvents> | undefined;
   readonly outside: OutsideAreas = new OutsideAreas();
   readonly purges: PurgeQueue | null;
+  /** In the order of lookup. */
   readonly regions: Region[] = [];
+  /** In order of address. */
+  readonly #sorted: readonly Region[];
   /** Byte within its page of the address that was checked last. */
   offset = 0;
   readonly #halves: DataView = new DataView(new ArrayBuffer(8));
@@ -44,6 +47,7 @@ export class Core implements Space {
       for (const region of this.regions) region.close();
       throw error;
     }
+    this.#sorted = [...this.regions].sort((a, b) => a.startVfn - b.startVfn);
   }
 
   /** Throws in strict mode; in `compat` the caller returns the null. */
@@ -106,18 +110,38 @@ export class Core implements Space {
     return undefined;
   }
 
-  /** The region whose range holds the page. */
+  /** The region whose range holds the page. Cost O(log regions), in `compat` O(regions). */
   regionAt(vfn: number): Region | undefined {
-    for (const region of this.regions) {
-      if (vfn >= region.startVfn && vfn < region.startVfn + Math.max(region.pages, region.top)) return region;
+    // In `compat` a region of fewer than 32,768 pages reaches past its end, maybe into another: there the order of lookup decides.
+    if (!this.strict) return this.regions.find(({ startVfn, pages, top }) => vfn >= startVfn && vfn < startVfn + Math.max(pages, top));
+    let from = 0;
+    let to = this.#sorted.length;
+    while (from < to) {
+      const middle = (from + to) >>> 1;
+      if (this.#sorted[middle]!.startVfn <= vfn) from = middle + 1;
+      else to = middle;
     }
+    const region = this.#sorted[from - 1];
+    return region !== undefined && vfn < region.startVfn + region.pages ? region : undefined;
+  }
+
+  /** The region in which an area starts at this page. */
+  regionOf(vfn: number): Region | undefined {
+    if (this.strict) {
+      const region = this.regionAt(vfn);
+      return region?.isArea(region.bitOf(vfn)) ? region : undefined;
+    }
+    for (const region of this.regions) if (region.isArea(region.bitOf(vfn))) return region;
     return undefined;
   }
 
-  /** The region in which an area starts at this page, in the order of lookup. */
-  regionOf(vfn: number): Region | undefined {
-    for (const region of this.regions) if (region.isArea(region.bitOf(vfn))) return region;
-    return undefined;
+  /** The region that has this page in an area, freed or not, or in its bitmap. */
+  regionHolding(vfn: number): Region | undefined {
+    if (this.strict) {
+      const region = this.regionAt(vfn);
+      return region !== undefined && region.runAt(vfn - region.startVfn) >= 0 ? region : undefined;
+    }
+    return this.regions.find((region) => region.runAt(vfn - region.startVfn) >= 0);
   }
 
   /** The area outside that is remembered by exactly this address: a page, and the byte within it. */
@@ -130,10 +154,8 @@ export class Core implements Space {
   /** What lies at an address, for an error to name. */
   occupant(va: bigint): Occupant | null {
     const vfn = Number(va >> 12n);
-    for (const region of this.regions) {
-      const at = region.occupant(vfn - region.startVfn);
-      if (at !== null) return at;
-    }
+    const region = this.regionHolding(vfn);
+    if (region !== undefined) return region.occupant(vfn - region.startVfn);
     const area = this.outside.holding(vfn);
     return area === null ? null : occupantOf(area);
   }

@@ -21,9 +21,10 @@ function areaInside(core: Core, region: Region, bit: number): Area {
 
 /** The area that holds a page, regions first. */
 export function areaAt(core: Core, vfn: number): Area | undefined {
-  for (const region of core.regions) {
+  const region = core.regionHolding(vfn);
+  if (region !== undefined) {
     const bit = region.runAt(vfn - region.startVfn);
-    if (bit === 0 || (bit > 0 && region.isArea(bit))) return areaInside(core, region, bit);
+    if (bit === 0 || region.isArea(bit)) return areaInside(core, region, bit);
   }
   const area = core.outside.holding(vfn);
   return area === null || area.freed ? undefined : areaOutside(core, area);
@@ -45,12 +46,11 @@ export function* areasOf(core: Core): IterableIterator<Area> {
 
 /** The area, freed or not, one page of which is at `vfn`: its place and flags. */
 function holder(core: Core, vfn: number): { at: Occupant; flags: MapFlags; live: boolean } | null {
-  for (const region of core.regions) {
-    const at = region.occupant(vfn - region.startVfn);
-    if (at !== null) {
-      const flags = region.records.get(region.runAt(vfn - region.startVfn))?.flags ?? DEFAULT_FLAGS;
-      return { at, flags, live: at.kind !== 'freed' };
-    }
+  const region = core.regionHolding(vfn);
+  if (region !== undefined) {
+    const bit = region.runAt(vfn - region.startVfn);
+    const at = region.occupant(bit)!;
+    return { at, flags: region.records.get(bit)?.flags ?? DEFAULT_FLAGS, live: at.kind !== 'freed' };
   }
   const area = core.outside.holding(vfn);
   return area === null ? null : { at: occupantOf(area), flags: area.flags, live: !area.freed };

@@ -1,4 +1,4 @@
-/** The scanning algorithm over one array of booleans: a model to compare a region with, bit by bit. Slow, plain, and complete. */
+/** The scanning algorithm over one byte for each bit: a model to compare a region with, bit by bit. Slow, plain, and complete. */
 export interface ScanModel {
   readonly low: number;
   readonly top: number;
@@ -19,7 +19,8 @@ export function createScanModel(pages: number, strict: boolean): ScanModel {
 }
 
 class Model implements ScanModel {
-  readonly #set: Set<number> = new Set();
+  /** One byte for each bit below `top`. */
+  #set: Uint8Array;
   readonly #end: number;
   readonly #strict: boolean;
   low: number;
@@ -32,16 +33,17 @@ class Model implements ScanModel {
     this.low = Math.ceil(Math.floor((pages + 7) / 8) / 4096);
     this.top = Math.ceil(Math.floor((this.low + 7) / 8) / 4096) * 32_768;
     if (strict) this.top = Math.min(this.top, pages);
-    for (let bit = 0; bit < this.low; bit++) this.#set.add(bit);
+    this.#set = new Uint8Array(this.top).fill(1, 0, this.low);
   }
 
   isSet(bit: number): boolean {
-    return this.#set.has(bit);
+    return this.#set[bit] === 1;
   }
 
   #next(from: number, set: boolean): number {
     let bit = from;
-    while (bit < this.top && this.#set.has(bit) !== set) bit++;
+    const wanted = set ? 1 : 0;
+    while (bit < this.top && this.#set[bit] !== wanted) bit++;
     return Math.min(bit, this.top);
   }
 
@@ -49,7 +51,7 @@ class Model implements ScanModel {
     const step = align === 0 ? 1 : (align & -align) >>> 0;
     for (;;) {
       const guard = this.#strict && this.top === this.#end ? 1 : 0;
-      if (this.low < this.top && this.#set.has(this.low)) this.assertions++;
+      if (this.low < this.top && this.isSet(this.low)) this.assertions++;
       let at = this.low;
       while (at < this.top) {
         const border = this.#next(at + 1, true);
@@ -60,20 +62,23 @@ class Model implements ScanModel {
       }
       if (at < this.top) {
         let bit = at;
-        for (; bit < (at + nr) >>> 0; bit++) this.#set.add(bit);
-        if (bit < this.top && this.#set.has(bit)) this.assertions++;
+        for (; bit < (at + nr) >>> 0; bit++) this.#set[bit] = 1;
+        if (bit < this.top && this.isSet(bit)) this.assertions++;
         if (at <= this.low + 2) this.low = bit;
         return at;
       }
       if (this.top >= this.#end || (this.#strict && this.#neverFits(nr, step))) return -1;
       this.top = Math.min(this.top + 32_768, this.#end);
+      const grown = new Uint8Array(this.top);
+      grown.set(this.#set);
+      this.#set = grown;
     }
   }
 
   /** Whether not even a bitmap populated to the end would help: strict mode does not populate it in vain. */
   #neverFits(nr: number, step: number): boolean {
     let tail = this.top;
-    while (!this.#set.has(tail - 1)) tail--;
+    while (!this.isSet(tail - 1)) tail--;
     const from = Math.max(tail, this.low);
     return Math.floor((from + step) / step) * step + nr > this.#end - 1;
   }
@@ -82,14 +87,14 @@ class Model implements ScanModel {
     if (this.size(bit) === 0) return false;
     if (bit < this.low) {
       this.low = bit - 1;
-      while (!this.#set.has(this.low - 1)) this.low--;
+      while (!this.isSet(this.low - 1)) this.low--;
     }
-    for (let at = bit; at < this.top && this.#set.delete(at); at++);
+    for (let at = bit; at < this.top && this.isSet(at); at++) this.#set[at] = 0;
     return true;
   }
 
   size(bit: number): number {
-    const isArea = bit > 0 && bit < this.top && this.#set.has(bit) && !this.#set.has(bit - 1);
+    const isArea = bit > 0 && bit < this.top && this.isSet(bit) && !this.isSet(bit - 1);
     return isArea ? this.#next(bit + 1, false) - bit : 0;
   }
 

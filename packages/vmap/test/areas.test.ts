@@ -64,6 +64,25 @@ describe('an area', () => {
     expect(starts).toEqual([START - 0x10_0000n, START, START + 8192n, XEN - 0x10_0000n, XEN, XEN + 8192n, OUTSIDE]);
   });
 
+  it('is found in the right one of a hundred regions', () => {
+    const regions = Array.from({ length: 100 }, (_, i) => ({
+      name: `r${i}`,
+      start: START + BigInt((i * 37) % 100) * 0x10_0000n,
+      pages: 16,
+    }));
+    const { vmap: many } = vmapFixture({ regions });
+    for (const { name, start } of regions) {
+      const va = many.vmalloc(8192, { region: name })!;
+      expect(va).toBe(start + 2n * 4096n);
+      expect([many.area(va + 5000n)?.region, many.vmSize(va), many.area(start)?.kind]).toEqual([name, 2, 'bitmap']);
+      expect(many.area(start - 4096n)).toBeUndefined();
+      expect(many.area(start + 16n * 4096n)).toBeUndefined();
+    }
+    expect([...many.areas()].map(({ start }) => start)).toEqual(
+      [...many.areas()].map(({ start }) => start).sort((a, b) => (a < b ? -1 : 1)),
+    );
+  });
+
   it('may be freed from inside the iteration', () => {
     for (let i = 0; i < 5; i++) vmap.vmalloc(1);
     for (const { start, kind } of vmap.areas()) if (kind === 'vmalloc') vmap.vfree(start);
