@@ -18,6 +18,7 @@ export const isNotReady = (status: number): boolean => status >= 0 && (status & 
 export interface BlkDevInfo {
   readonly maxQueues: number;
 }
+/** What a queue may be configured with. All zeroes: the ring's pages decide how many slots there are. @see uk_blkdev_queue_info */
 export interface BlkQueueInfo {
   readonly nbMax: number;
   readonly nbMin: number;
@@ -26,8 +27,10 @@ export interface BlkQueueInfo {
 }
 /** What a driver is told on an upcall. It must call `finishReqs`, which arms the next one. */
 export interface BlkQueueConf {
+  /** Called from the queue's upcall, once for each arming; without one the driver polls. */
   readonly callback?: (queue: number) => void;
 }
+/** What the connected device is. @see uk_blkdev_cap */
 export interface BlkCapabilities {
   /** In units of `ssize`. */
   readonly sectors: number;
@@ -41,6 +44,7 @@ export interface BlkCapabilities {
 /** No queues are chosen. */
 export interface UnconfiguredBlkDev {
   readonly state: 'unconfigured';
+  /** What the backend offers now, read from the store: O(1) reads, nothing is kept. */
   getInfo(): BlkDevInfo;
   /** @throws {BlkfrontError} `bad-argument`: not 1 to `maxQueues`. */
   configure(conf: { readonly nbQueues: number }): ConfiguredBlkDev;
@@ -49,6 +53,7 @@ export interface UnconfiguredBlkDev {
 /** Queues are chosen, and configured one by one. */
 export interface ConfiguredBlkDev {
   readonly state: 'configured';
+  /** What the backend offers now, read from the store: O(1) reads, nothing is kept. */
   getInfo(): BlkDevInfo;
   /** @returns -EINVAL for a queue that is not there. */
   queueGetInfo(queue: number): BlkQueueInfo | -22;
@@ -66,7 +71,9 @@ export interface ConfiguredBlkDev {
 export interface RunningBlkDev {
   readonly state: 'running';
   readonly capabilities: BlkCapabilities;
+  /** What the backend offers now, read from the store: O(1) reads, nothing is kept. */
   getInfo(): BlkDevInfo;
+  /** @returns -EINVAL for a queue that is not there. */
   queueGetInfo(queue: number): BlkQueueInfo | -22;
   /** @returns `STATUS` bits; or not sent: -EBUSY (ring full), -EPERM, -EINVAL, -EOPNOTSUPP, -ENODEV. */
   submitOne(queue: number, req: BlkReq): number;
@@ -74,6 +81,7 @@ export interface RunningBlkDev {
   finishReqs(queue: number): 0;
   /** @returns 0: armed; 1: answers wait, call `finishReqs`, which arms it; -EINVAL. */
   intrEnable(queue: number): number;
+  /** Disarms the interrupt and masks the queue's port. @returns 0; -EINVAL for a queue that is not there. */
   intrDisable(queue: number): number;
   /** One request, waited for. @returns its result, or what `submitOne` refused it with. */
   syncIo(queue: number, req: BlkReq): number;

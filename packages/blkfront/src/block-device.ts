@@ -45,6 +45,7 @@ export class BlockDevice {
     this.requests = new RequestQueue(this.device);
   }
 
+  /** Where the device stands now; `states` and the fact `blkfront:state` tell of changes. */
   get state(): DeviceState {
     return this.device.state;
   }

@@ -1,3 +1,4 @@
+import type { Unsubscribable } from '@paravirt/event-bus';
 import type { BlkBuffer } from './buffers.ts';
 import { ERRNO } from './errors.ts';
 import type { Completion } from './queue-parts.ts';
@@ -28,6 +29,7 @@ export class Device {
     return this.session.path;
   }
 
+  /** Where the device stands now. */
   get state(): DeviceState {
     return this.session.state;
   }
@@ -79,21 +81,22 @@ export class Device {
     return this.session.connection?.queues.some(({ refs }) => refs.holds(gfn)) ?? false;
   }
 
-  onState(listener: (state: DeviceState, reason: string) => void): { unsubscribe(): void } {
+  /** Told of each change of state, and why, in words. */
+  onState(listener: (state: DeviceState, reason: string) => void): Unsubscribable {
     const { stateListeners } = this.session;
     stateListeners.add(listener);
     return { unsubscribe: () => void stateListeners.delete(listener) };
   }
 
   /** Told when a queue that refused a request with -EBUSY can take one. */
-  onRoom(listener: (queue: number) => void): { unsubscribe(): void } {
+  onRoom(listener: (queue: number) => void): Unsubscribable {
     const { roomListeners } = this.session;
     roomListeners.add(listener);
     return { unsubscribe: () => void roomListeners.delete(listener) };
   }
 
   /** Told of every completion, at the cost of an object each. */
-  onCompletion(listener: (completion: Completion) => void): { unsubscribe(): void } {
+  onCompletion(listener: (completion: Completion) => void): Unsubscribable {
     const { tap } = this.session;
     const before = tap.completed;
     let live = true;
@@ -159,6 +162,7 @@ export class Device {
     this.session.connection?.queues[queue]?.ring.plug();
   }
 
+  /** Publishes what `plug` held back, with one doorbell at most. Nothing where nothing was held. */
   unplug(queue = 0): void {
     this.session.connection?.queues[queue]?.ring.unplug();
   }

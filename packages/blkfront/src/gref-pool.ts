@@ -108,6 +108,7 @@ export class GrefPool {
     return true;
   }
 
+  /** Whether the peer has the page behind the reference mapped at this moment. */
   inUse(gref: Gref): boolean {
     return this.grants.inUse(gref);
   }

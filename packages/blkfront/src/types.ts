@@ -1,4 +1,4 @@
-import type { EventBus, EventPorts } from '@paravirt/event-bus';
+import type { EventBus, EventPorts, Unsubscribable } from '@paravirt/event-bus';
 import type { DomId, Gfn, Gref } from '@paravirt/event-bus/contract';
 import type { MemoryFrame } from '@paravirt/gnttab';
 import type { SchedulerLike } from 'rxjs';
@@ -25,16 +25,22 @@ export type WatchHandler = (path: string) => void;
 export interface Store {
   /** The node's value, or undefined where there is none. @throws StoreError EACCES and others by the store's names. */
   read(path: string, transaction?: StoreTransaction): string | undefined;
+  /** Writes a value; makes the node and those above it where missing. Throws the store's refusal. */
   write(path: string, value: string, transaction?: StoreTransaction): void;
+  /** Names of a node's children; none where there is no node. */
   list(path: string, transaction?: StoreTransaction): readonly string[];
+  /** Removes a node with all below it. */
   remove(path: string, transaction?: StoreTransaction): void;
+  /** Makes a node with an empty value unless it is there. */
   mkdir(path: string, transaction?: StoreTransaction): void;
+  /** Opens a transaction: what is done in it is seen by others whole at `commit`, or not at all. */
   begin(): StoreTransaction;
   /** Ends a transaction. `false` is EAGAIN: another changed what this one read or wrote; begin again. */
   commit(transaction: StoreTransaction): boolean;
+  /** Ends a transaction without a trace. */
   abort(transaction: StoreTransaction): void;
   /** Fires once at registration, then on every change at or below `path`. */
-  watch(path: string, handler: WatchHandler): { unsubscribe(): void };
+  watch(path: string, handler: WatchHandler): Unsubscribable;
 }
 
 /** An open transaction; opaque. */
@@ -63,7 +69,7 @@ export interface Grants {
   /** Ends the access as soon as the peer lets go, then gives the reference back and calls `ended` once. */
   endLater(gref: Gref, ended: () => void): void;
   /** Calls `callback` once when at least `count` references are free; at most one registration a callback. */
-  whenFree(callback: () => void, count: number): { unsubscribe(): void };
+  whenFree(callback: () => void, count: number): Unsubscribable;
 }
 
 /** What the host gives the plugin at `attach`. */
@@ -168,6 +174,7 @@ export const OP: {
   readonly DISCARD_SECURE: 6;
   readonly WRITE_ZEROES: 7;
 } = { READ: 0, WRITE: 1, WRITE_FUA: 2, FLUSH: 3, DISCARD: 5, DISCARD_SECURE: 6, WRITE_ZEROES: 7 };
+/** A value of `OP`. */
 export type Op = (typeof OP)[keyof typeof OP];
 
 /** A read on the hot path: `(cookie, status)`, status 0 or a negative errno. May submit again from inside. */
@@ -212,6 +219,8 @@ export interface PoolFigures {
 export interface AbortSignalLike {
   readonly aborted: boolean;
   readonly reason?: unknown;
+  /** Calls `listener` when the signal is aborted. */
   addEventListener(type: 'abort', listener: () => void, options?: { readonly once?: boolean }): void;
+  /** Takes such a listener back. */
   removeEventListener(type: 'abort', listener: () => void): void;
 }
