@@ -12,6 +12,7 @@ const words: { readonly [Code in NbdRefusal['code']]: (refusal: Extract<NbdRefus
   'not-loopback': ({ host }) => `host ${JSON.stringify(host)} is not loopback; pass allowRemote to listen there`,
 };
 
+/** Thrown where a server or target is made wrongly; `refusal` says what, as data. Clients never cause one: theirs are the protocol's. */
 export class NbdError extends Error {
   override readonly name = 'NbdError';
   readonly refusal: NbdRefusal;

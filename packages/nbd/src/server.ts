@@ -9,6 +9,7 @@ import type { NbdConnection, NbdCounters, NbdExport, NbdLimits, NbdStream, NbdTi
 /** Buffers kept for the next request, over all connections. */
 const POOL_BYTES = 64 * 1024 * 1024;
 
+/** The limits that stand unless told: 32 MiB a request, 64 MiB and 1024 requests a connection, 64 connections, 10 s for a handshake. */
 export const defaultLimits: NbdLimits = {
   requestBytes: 32 * 1024 * 1024,
   connectionBytes: 64 * 1024 * 1024,
@@ -18,6 +19,7 @@ export const defaultLimits: NbdLimits = {
   handshakeMs: 10_000,
 };
 
+/** Options of a server; only `exports` has no default. */
 export interface NbdServerOptions {
   readonly exports: readonly NbdExport[];
   readonly limits?: Partial<NbdLimits>;
@@ -25,6 +27,7 @@ export interface NbdServerOptions {
   readonly timer?: NbdTimer;
 }
 
+/** A server without sockets: byte streams in, byte streams out. `listen` of `@paravirt/nbd/node` puts it behind a socket. */
 export interface NbdServer {
   readonly counters: Readonly<NbdCounters>;
   /**

@@ -8,9 +8,13 @@ type Answer = unknown;
 export interface SimpleDisk {
   readonly sizeBytes: number;
   readonly readonly?: boolean;
+  /** Fills `target` with the bytes from `offset` on. */
   read(offset: number, target: Uint8Array): Answer;
+  /** Takes the bytes of `source` for those from `offset` on; it must not keep `source`. Without it the disk is read-only. */
   write?(offset: number, source: Uint8Array): Answer;
+  /** What was written before is durable once this has succeeded. Without it clients are offered no flush. */
   flush?(): Answer;
+  /** The bytes are not needed any more, whatever they read as afterwards. */
   trim?(offset: number, bytes: number): Answer;
 }
 

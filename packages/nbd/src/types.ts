@@ -27,10 +27,15 @@ export interface NbdTarget {
   readonly multiConn?: boolean;
   /** Whether `writeZeroes` with `fast` is understood. */
   readonly fastZeroes?: boolean;
+  /** Fills `target` with the bytes from `offset` on. */
   read(offset: number, target: Uint8Array, done: Done): void;
+  /** Writes `source` from `offset` on; with `fua`, durable before `done(0)`. */
   write?(offset: number, source: Uint8Array, fua: boolean, done: Done): void;
+  /** Every write that was answered before is durable before `done(0)`. */
   flush?(done: Done): void;
+  /** The bytes are not needed any more; they may read as anything afterwards. */
   trim?(offset: number, bytes: number, fua: boolean, done: Done): void;
+  /** The bytes read as zeroes afterwards. */
   writeZeroes?(offset: number, bytes: number, options: ZeroOptions, done: Done): void;
   /** Describes `[offset, offset + bytes)` in order, without gaps. */
   extents?(offset: number, bytes: number, add: AddExtent): void;
@@ -75,6 +80,7 @@ export interface NbdStream {
   write(bytes: Uint8Array, written: () => void): boolean;
   /** Stops the calls of `data` until `resume`. */
   pause(): void;
+  /** Lets `data` be called again. */
   resume(): void;
   /** Sends what was written, then closes. */
   end(): void;
@@ -84,9 +90,11 @@ export interface NbdStream {
 
 /** What the server hands back for a stream: call these as the stream lives. */
 export interface NbdConnection {
+  /** Bytes came from the client, in any division. `chunk` must not change afterwards. */
   data(chunk: Uint8Array): void;
   /** The stream can take more. */
   drained(): void;
+  /** The stream is gone, however it ended: what is under way is finished without an answer. Called once. */
   closed(): void;
 }
 
