@@ -11,6 +11,7 @@ export interface NodePermission<Id extends number = number> {
 
 /** The store as the toolstack reaches it: with the privileged domain's rights. A connection of domain 0 fits. */
 export interface ToolstackStore<Id extends number = never> extends BackendStore {
+  /** Sets who owns a node and who else may do what; the first element names the owner. Throws the store's refusal. */
   setPermissions(path: string, permissions: readonly NodePermission<Id>[], transaction?: BackendTransaction): void;
 }
 

@@ -1,4 +1,4 @@
-import type { EventBus, EventPorts } from '@paravirt/event-bus';
+import type { EventBus, EventPorts, Unsubscribable } from '@paravirt/event-bus';
 import type { DomId } from '@paravirt/event-bus/contract';
 import type { MapOp, MemoryViews, UnmapBatch, UnmapOp } from '@paravirt/gnttab';
 import type { Abi } from '@paravirt/xen-abi';
@@ -51,16 +51,22 @@ export interface BackendTransaction {
 export interface BackendStore {
   /** The node's value, or undefined where there is none. Throws the provider's refusal where it may not be read. */
   read(path: string, transaction?: BackendTransaction): string | undefined;
+  /** Writes a value; makes the node and those above it where missing. Throws the provider's refusal. */
   write(path: string, value: string, transaction?: BackendTransaction): void;
+  /** Names of a node's children; none where there is no node. */
   list(path: string, transaction?: BackendTransaction): readonly string[];
+  /** Removes a node with all below it. */
   remove(path: string, transaction?: BackendTransaction): void;
+  /** Makes a node with an empty value unless it is there. */
   mkdir(path: string, transaction?: BackendTransaction): void;
+  /** Opens a transaction: what is done in it is seen by others whole at `commit`, or not at all. */
   begin(): BackendTransaction;
   /** False is EAGAIN: begin again. */
   commit(transaction: BackendTransaction): boolean;
+  /** Ends a transaction without a trace. */
   abort(transaction: BackendTransaction): void;
   /** Fires once at registration, then on every change at or below `path`; from the run queue, never from inside a call. */
-  watch(path: string, handler: (path: string) => void): { unsubscribe(): void };
+  watch(path: string, handler: (path: string) => void): Unsubscribable;
 }
 
 /** What the plugin needs at `attach`. Everything belongs to the backend's domain. */
@@ -173,9 +179,11 @@ export interface Blkback {
   addDisk(physicalDevice: string, disk: Disk): void;
   /** Forgets it; devices that use it keep it. */
   removeDisk(physicalDevice: string): void;
+  /** Whether a disk has that name. */
   hasDisk(physicalDevice: string): boolean;
   /** The device, or undefined. */
   device(frontend: number, device: number): BlkbackDevice | undefined;
+  /** Every device there is now, connected or not. A fresh array. */
   devices(): readonly BlkbackDevice[];
   /** All devices, also those that are gone. */
   readonly counters: Readonly<BlkbackCounters>;

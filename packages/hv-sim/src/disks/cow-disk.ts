@@ -5,6 +5,7 @@ import { type Gather, GatherPool } from './gather.ts';
 
 const CHUNK_BYTES = 1 << 16;
 
+/** Options of `cowDisk`. */
 export interface CowDiskOptions {
   /** What is read where nothing was written. Never written to, and closed with the disk unless `keepBase`. */
   readonly base: Disk;

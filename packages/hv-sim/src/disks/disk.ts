@@ -1,3 +1,4 @@
+import type { Unsubscribable } from '@paravirt/event-bus';
 import type { MemoryViews } from '@paravirt/gnttab';
 
 /**
@@ -61,6 +62,7 @@ export interface Disk {
   flush(waiter: DiskWaiter): number;
   /** The bytes may read as anything that was there, or zeroes; after a secure discard as zeroes. -EOPNOTSUPP where the disk cannot. */
   discard(offset: number, bytes: number, secure: boolean, waiter: DiskWaiter): number;
+  /** The bytes read as zeroes from the answer on; the disk may give their space up. */
   writeZeroes(offset: number, bytes: number, waiter: DiskWaiter): number;
   /**
    * Where this is known: the length in bytes of the stretch from `offset` on which is all allocated (positive) or all a hole
@@ -68,7 +70,7 @@ export interface Disk {
    */
   extentAt?(offset: number): number;
   /** Tells of every change of `sizeBytes`, after it. At most a handful of handlers. */
-  onResize?(handler: () => void): { unsubscribe(): void };
+  onResize?(handler: () => void): Unsubscribable;
   /** Ends the disk's use; a file is closed. A second call does nothing. The owner calls it: blkback never closes a disk. */
   close(): void;
 }

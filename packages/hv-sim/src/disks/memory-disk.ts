@@ -10,6 +10,7 @@ const CHUNK_PAGES: number = CHUNK_BYTES / PAGE_BYTES;
 /** 2^50: far above what anybody holds, low enough that offsets in bits stay exact. */
 const SIZE_MAX: number = 2 ** 50;
 
+/** Options of `memoryDisk`. */
 export interface MemoryDiskOptions {
   /** A multiple of `sectorBytes`, from one sector on. Memory is taken only for stretches of 256 KiB that were written to. */
   readonly sizeBytes: number;

@@ -3,6 +3,7 @@ import type { ResizableDisk } from './disk.ts';
 import { DiskBase } from './disk-base.ts';
 import { checkedBytes, checkedSector } from './errors.ts';
 
+/** Options of `nullDisk`. */
 export interface NullDiskOptions {
   /** A multiple of `sectorBytes`, from one sector to 2^52 bytes. */
   readonly sizeBytes: number;

@@ -1,4 +1,4 @@
-import type { EventBus } from '@paravirt/event-bus';
+import type { EventBus, Unsubscribable } from '@paravirt/event-bus';
 import type { DomId } from '@paravirt/event-bus/contract';
 import type { MemoryPage } from '@paravirt/xen-abi';
 import type { StoreEvents } from './events.ts';
@@ -43,6 +43,7 @@ export interface StoreConnection {
   remove(path: string, transaction?: StoreTransaction): void;
   /** Makes a node with an empty value unless it is there. @throws {StoreError} EACCES, EINVAL, ENOSPC. */
   mkdir(path: string, transaction?: StoreTransaction): void;
+  /** Whether there is such a node. Cost O(1). @throws {StoreError} EACCES, EINVAL, as `read`. */
   exists(path: string, transaction?: StoreTransaction): boolean;
   /** @throws {StoreError} ENOENT, EACCES, EINVAL. */
   getPermissions(path: string, transaction?: StoreTransaction): readonly StorePermission[];
@@ -59,7 +60,7 @@ export interface StoreConnection {
    * takes this one along. Equal events that wait merge. @throws {StoreError} EINVAL, E2BIG; EEXIST: that path and token are taken.
    * @param token tells watches of one path apart; a number of the connection's unless given.
    */
-  watch(path: string, handler: WatchHandler, token?: string): { unsubscribe(): void };
+  watch(path: string, handler: WatchHandler, token?: string): Unsubscribable;
   /** Ends every watch and transaction of the connection. */
   resetWatches(): void;
   /** `/local/domain/<domid>`, whether or not there is such a domain. */
@@ -99,6 +100,7 @@ export interface StoreLimits {
   readonly events: number;
 }
 
+/** Options of `createStore`; only `enqueue` has no default. */
 export interface StoreOptions {
   /** Takes work for the run queue, for `domid`. Never called again for a connection before that work has run. */
   readonly enqueue: (work: () => void, domid: DomId) => void;
@@ -152,11 +154,13 @@ export interface XenStore {
    * name it end, and `@releaseDomain` fires.
    */
   release(domid: DomId): void;
+  /** Whether `domid` was introduced and not released. */
   isIntroduced(domid: DomId): boolean;
   /** Lets `domid` act with the rights of `target` too, as a stub domain does for its guest. */
   setTarget(domid: DomId, target: DomId): void;
   /** The tree below `path` as `xenstore-ls -f` prints it, with permissions as `-p` adds them. @throws {StoreError} ENOENT, EINVAL. */
   export(options?: { path?: string; permissions?: boolean }): string;
+  /** What `domid` has in the store now. Cost: its connections. */
   usage(domid: DomId): StoreUsage;
   /** Nodes in the tree. */
   readonly nodeCount: number;

@@ -4,6 +4,7 @@ import type { Disk, DiskWaiter } from '../disk.ts';
 import { DiskError } from '../errors.ts';
 import { type DiskFaultRule, type DiskFilter, FilterBase, ownViews, type Trigger, triggers } from './filter.ts';
 
+/** Options of `corruptFilter`: when bits are flipped, and how many. */
 export interface CorruptOptions {
   /** Which reads and writes; other operations have no data. */
   readonly rules: readonly DiskFaultRule[];

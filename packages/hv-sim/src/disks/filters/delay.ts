@@ -5,6 +5,7 @@ import { DISK_ERRNO, type Disk, type DiskWaiter, LATER } from '../disk.ts';
 import { DiskError } from '../errors.ts';
 import { type DiskFilter, FilterBase, Tally } from './filter.ts';
 
+/** Options of `delayFilter`: how long each kind of operation takes; ticks of `scheduler`. */
 export interface DelayOptions {
   /** Whose time it is; ticks are its milliseconds, fractions as far as it knows them. */
   readonly scheduler: SchedulerLike;

@@ -10,6 +10,7 @@ export interface ErrorRule extends DiskFaultRule {
   readonly errno?: number;
 }
 
+/** Options of `errorFilter`: which operations fail, and with what. */
 export interface ErrorOptions {
   readonly rules: readonly ErrorRule[];
   /** Needed where a rule has a probability. */

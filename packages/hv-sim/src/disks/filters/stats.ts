@@ -15,6 +15,7 @@ export interface OpStats {
   readonly alignments: Uint32Array;
 }
 
+/** What went through a `statsFilter`, by operation. Live: copy what you keep. */
 export interface DiskStats {
   readonly read: OpStats;
   readonly write: OpStats;

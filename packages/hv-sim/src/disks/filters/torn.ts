@@ -4,6 +4,7 @@ import { DISK_ERRNO, type Disk, type DiskWaiter } from '../disk.ts';
 import { type Gather, GatherPool } from '../gather.ts';
 import { type DiskFaultRule, type DiskFilter, FilterBase, type Trigger, triggers } from './filter.ts';
 
+/** Options of `tornFilter`: which writes are torn, where, and what the writer is told. */
 export interface TornOptions {
   /** Which writes. Default: each with a chance of one in a thousand. */
   readonly rules?: readonly DiskFaultRule[];

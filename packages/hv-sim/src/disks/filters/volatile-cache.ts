@@ -10,6 +10,7 @@ const RUN_BYTES = 1 << 20;
 /** Longer zeroing and every discard are not kept: the disk may always choose to do them at once. */
 const ZERO_KEPT_BYTES = 1 << 18;
 
+/** Options of `volatileCacheFilter`. */
 export interface VolatileCacheOptions {
   /** Chooses what survives a power cut. */
   readonly random: Random;

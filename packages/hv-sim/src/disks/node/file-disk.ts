@@ -10,6 +10,7 @@ const SIZE_MAX: number = 2 ** 50;
 const BOUNCE_BYTES = 1 << 20;
 const WASM_PAGE_BYTES = 65_536;
 
+/** Options of `fileDisk`, `sparseDisk` and `cowFileDisk`. */
 export interface FileDiskOptions {
   readonly path: string;
   /** Size of the disk. A file that is shorter is made longer, with a hole; one that is longer stays. Default: the file's, rounded up to sectors. */
