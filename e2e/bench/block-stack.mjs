@@ -43,14 +43,20 @@ export function blockStack({
 /** Whatever else the machine does only adds to a time, so the least of the rounds is taken, for all alike. */
 export const least = (times) => Math.min(...times);
 
-/** Nanoseconds per operation of `round`, which does `count` of them: the least of `rounds` rounds after as many of warming up. */
+const WARM_MS = 1500;
+
+/**
+ * Nanoseconds per operation of `round`, which does `count` of them: the least of `rounds` rounds, after warming up for as many and
+ * for a second and a half at least, so that the compiler is done however busy the machine is.
+ */
 export function nanoseconds(round, count, rounds = 15) {
+  const warmUntil = process.hrtime.bigint() + BigInt(WARM_MS) * 1_000_000n;
+  for (let i = 0; i < rounds || process.hrtime.bigint() < warmUntil; i++) round();
   const times = [];
-  for (let i = 0; i < rounds * 2; i++) {
+  for (let i = 0; i < rounds; i++) {
     const start = process.hrtime.bigint();
     round();
-    const took = Number(process.hrtime.bigint() - start) / count;
-    if (i >= rounds) times.push(took);
+    times.push(Number(process.hrtime.bigint() - start) / count);
   }
   return least(times);
 }
