@@ -34,7 +34,7 @@ const pattern = (bytes: number, seed = 1): Uint8Array => {
   return Uint8Array.from({ length: bytes }, () => random.next() & 0xff);
 };
 const connected = async (disk: Disk, front = {}): Promise<Stack> => {
-  const stack = new Stack({ disk, front });
+  const stack = new Stack({ wrap: () => disk, front });
   await stack.settled(stack.dev.connect());
   return stack;
 };
@@ -88,7 +88,7 @@ describe('bytes that a guest writes', () => {
       schedule: (...args: Parameters<NonNullable<typeof scheduler>['schedule']>) => scheduler!.schedule(...args),
     };
     const disk = delayFilter(memoryDisk({ sizeBytes: 4 * MIB }), { scheduler: late as never, ticks: 2 });
-    const stack = new Stack({ disk });
+    const stack = new Stack({ wrap: () => disk });
     scheduler = stack.dom0.scheduler;
     await stack.settled(stack.dev.connect());
     const began = stack.machine.now;
@@ -160,7 +160,7 @@ describe('a power cut under a guest', () => {
       const random = createRandom(seed);
       const inner = memoryDisk({ sizeBytes: 64 * 512 });
       const disk = volatileCacheFilter(inner, { random, cacheBytes: seed % 2 === 0 ? 1 << 20 : 8192 });
-      const stack = new Stack({ disk, guestPages: 512, front: { persistent: seed % 3 === 0 } });
+      const stack = new Stack({ wrap: () => disk, guestPages: 512, front: { persistent: seed % 3 === 0 } });
       await stack.settled(stack.dev.connect());
       const versions: number[][] = Array.from({ length: 64 }, () => [0]);
       const rounds = 1 + random.below(20);
