@@ -1,5 +1,5 @@
 import type { DomId, Gfn, Gref } from '@paravirt/event-bus/contract';
-import { GrantError, type GrantTable } from '@paravirt/gnttab';
+import type { GrantTable } from '@paravirt/gnttab';
 import type { SchedulerLike } from 'rxjs';
 import type { Grants } from './types.ts';
 
@@ -9,7 +9,7 @@ const END_LATER_TICKS = 1000;
 /** What `grantsOf` uses of a grant table. */
 export type GrantTableForDevice = Pick<
   GrantTable,
-  'allocGrantReference' | 'freeGrantReference' | 'publish' | 'tryEnd' | 'isInUse' | 'requestFreeCallback' | 'cancelFreeCallback'
+  'tryAllocGrantReference' | 'freeGrantReference' | 'publish' | 'tryEnd' | 'isInUse' | 'requestFreeCallback' | 'cancelFreeCallback'
 >;
 
 /** Fits a grant table of `@paravirt/gnttab` to what a block device needs. `scheduler` times the ends that must wait. */
@@ -29,14 +29,7 @@ export function grantsOf(table: GrantTableForDevice, scheduler: SchedulerLike): 
     if (waiting.push({ gref, ended }) === 1) scheduler.schedule(retry, END_LATER_TICKS);
   };
   return {
-    reserve(): Gref | -1 {
-      try {
-        return table.allocGrantReference();
-      } catch (error) {
-        if (error instanceof GrantError && error.refusal.code === 'exhausted') return -1;
-        throw error;
-      }
-    },
+    reserve: (): Gref | -1 => table.tryAllocGrantReference() ?? -1,
     release: (gref: Gref): void => table.freeGrantReference(gref),
     permit: (gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void => table.publish(gref, peer, gfn, readonly),
     revoke: (gref: Gref): boolean => table.tryEnd(gref),
