@@ -7,6 +7,7 @@ const RESERVED = 8;
 /** How far a transitive reference is followed. */
 const TRANSITIVE_DEPTH = 4;
 
+/** Options of a `FakeHypervisor`. */
 export interface FakeHypervisorOptions {
   /** Most frames of a domain's table. Default 64. */
   readonly maxFrames?: number;

@@ -8,9 +8,17 @@ import type { CopyOp, GrantHypercalls } from './types.ts';
 
 /** What the suite needs of a test tool; vitest, jest and node:test with an `expect` fit. */
 export interface SuiteTools {
+  /** Makes a group of tests. */
   describe(title: string, body: () => void): void;
+  /** Makes a test, which fails when its body throws. */
   it(title: string, body: () => void): void;
-  expect(actual: unknown): { toBe(expected: unknown): void; toEqual(expected: unknown): void };
+  /** Begins an assertion, which throws when it does not hold. */
+  expect(actual: unknown): {
+    /** The same value. */
+    toBe(expected: unknown): void;
+    /** Equal in every part. */
+    toEqual(expected: unknown): void;
+  };
 }
 
 /** One domain of the world under test. */

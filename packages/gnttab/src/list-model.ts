@@ -41,10 +41,12 @@ export class ListModel {
     this.anchor = HEAD_CELL;
   }
 
+  /** Whether the reference is free. */
   isFree(ref: number): boolean {
     return (this.bitmap[ref >>> 5]! & (1 << (ref & 31))) !== 0;
   }
 
+  /** Length of the run at the table's end that the original serves consecutive requests from. O(run). */
   get seqAvailable(): number {
     if (this.lastFree === END || this.anchor === NO_ANCHOR) return 0;
     const first = this.anchored();
@@ -62,6 +64,7 @@ export class ListModel {
     return count < 1 || count % this.perFrame === 0;
   }
 
+  /** Frees one reference; reserved ones are ignored. */
   put(ref: number): void {
     if (ref < this.reserved) return;
     this.link[ref] = this.freeHead;
@@ -72,6 +75,7 @@ export class ListModel {
     this.mark(ref);
   }
 
+  /** Frees references in a row, the last first, so that `first` is the next to be handed out. */
   putSeq(first: number, count: number): void {
     for (let ref = first + count - 1; ref >= first; ref--) this.put(ref);
   }

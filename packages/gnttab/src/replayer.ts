@@ -5,9 +5,11 @@ import { type Config, ReplayMachine } from './replay-machine.ts';
 
 /** What the replayer takes from its user; other packages' recordings need the hash. */
 export interface ReplayNeeds {
+  /** The hash in hexadecimal. */
   sha256(bytes: Uint8Array): string;
 }
 
+/** How a recording was replayed. */
 export interface ReplayResult {
   /** Lines checked after the header, the differing one included. */
   readonly operations: number;

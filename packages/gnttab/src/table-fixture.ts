@@ -15,7 +15,9 @@ export interface TableFixtureOptions extends GrantTableOptions, FakeHypervisorOp
 
 /** How often a page is held, in the table's `PageUse`; a page that nobody touched counts 1. */
 export interface PageCounts {
+  /** Users of the page, 0 for one never counted. */
   get(page: number): number;
+  /** Adds to the users of the page. */
   add(page: number, delta: number): void;
 }
 

@@ -67,6 +67,7 @@ export class TickScheduler implements SchedulerLike {
     return Math.ceil((ms * this.hz) / 1000);
   }
 
+  /** Runs `work` once so many milliseconds have been let pass by `advance`; it may schedule itself again. */
   schedule<T>(work: Work<T>, delay: number = 0, state?: T): Subscription {
     return new TickAction<T>(this, work).schedule(state as T, delay);
   }

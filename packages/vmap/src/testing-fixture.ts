@@ -50,6 +50,7 @@ export interface VmapFixture {
   failAt(point: FaultPoint, nth: number): void;
   /** Whether the fault that was asked for has happened. Forgets it either way. */
   fired(): boolean;
+  /** What the allocator holds of its surroundings now. */
   ledger(): Ledger;
 }
 

@@ -4,16 +4,19 @@ export interface ScanModel {
   readonly top: number;
   /** Assertions of the original that would have fired. */
   readonly assertions: number;
+  /** Whether the bit is taken: by an area or by a guard page. */
   isSet(bit: number): boolean;
   /** @returns the first bit, or -1. */
   alloc(nr: number, align: number): number;
   /** @returns whether an area starts there. */
   free(bit: number): boolean;
+  /** Bits of the area that starts there; 0 where none does. */
   size(bit: number): number;
+  /** Stretches of taken bits, `[first, count]`, in order. */
   runs(): [number, number][];
 }
 
-/** @param pages of the region. @param strict keeps the last page as a guard, and never goes past the end. */
+/** The algorithm over plain bits: what a faster one must agree with. @param pages of the region. @param strict keeps the last page as a guard, and never goes past the end. */
 export function createScanModel(pages: number, strict: boolean): ScanModel {
   return new Model(pages, strict);
 }

@@ -1,3 +1,4 @@
+import type { Unsubscribable } from '@paravirt/event-bus';
 import type { DomId, Gfn, Gref } from '@paravirt/event-bus/contract';
 import type { Grants } from '../types.ts';
 
@@ -109,7 +110,7 @@ export class FakeGrants implements Grants {
     } else this.deferred.push({ gref, ended });
   }
 
-  whenFree(callback: () => void, count: number): { unsubscribe(): void } {
+  whenFree(callback: () => void, count: number): Unsubscribable {
     const entry = { callback, count };
     if (this.free.length >= count) {
       callback();
@@ -135,6 +136,7 @@ export class FakeGrants implements Grants {
     return this.words[gref * 2 + 1]!;
   }
 
+  /** The peer gives one mapping back; what waits for the last one ends. */
   unmap(gref: number, write: boolean): void {
     if (write) this.writers[gref]!--;
     else this.readers[gref]!--;

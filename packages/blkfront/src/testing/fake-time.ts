@@ -27,6 +27,7 @@ export class FakeTime implements SchedulerLike {
     this.queue.push(item);
   }
 
+  /** Runs `work` once so many ticks have passed; it may schedule itself again. */
   schedule<T>(work: (this: SchedulerAction<T>, state?: T) => void, delay = 0, state?: T): Subscription {
     const timer: Timer = { at: this.clock + delay, order: this.order++, run: null };
     const subscription = new Subscription(() => {

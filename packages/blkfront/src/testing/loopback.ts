@@ -64,6 +64,7 @@ export class Loopback {
   readonly queues: BackQueue[] = [];
   /** Operations that answer EOPNOTSUPP, and requests that answer an error. */
   readonly unsupported: Set<number> = new Set();
+  /** Asked of each request: true answers it with an error. */
   fail: (request: SeenRequest) => boolean = () => false;
   /** Keep every mapping for ever. */
   clings = false;
@@ -125,11 +126,13 @@ export class Loopback {
     return this;
   }
 
+  /** Writes the backend's state to the store. */
   say(state: number): void {
     this.state = state;
     this.store.write(`${this.path}/state`, String(state));
   }
 
+  /** Writes a key of the backend's folder. */
   set(key: string, value: number | string): void {
     this.store.write(`${this.path}/${key}`, String(value));
   }
@@ -197,6 +200,7 @@ export class Loopback {
     q?.ring.putResponse(over.idLo ?? seen.idLo, over.idHi ?? seen.idHi, over.operation ?? seen.inner, status);
   }
 
+  /** Publishes the answers of every queue, and rings where the frontend asked for it. */
   pushAll(): void {
     for (const q of this.queues) if (q.ring.push()) q.bell.ring();
   }

@@ -42,6 +42,7 @@ export function coveringCombinations(): Combination[] {
   });
 }
 
+/** A combination in words, for a test's title. */
 export function describeCombination(c: Combination): string {
   return `${c.queues} queue${c.queues > 1 ? 's' : ''}, ${c.ringPages} ring page${c.ringPages > 1 ? 's' : ''}, ${c.indirect > 0 ? 'indirect' : 'direct'}, ${c.persistent ? 'persistent' : 'map and unmap'}, ${c.trusted ? 'trusted' : 'untrusted'}, ${c.sectorBytes}, ${c.protocol}`;
 }
@@ -71,14 +72,17 @@ export interface SuiteRig {
   disk(offset: number, bytes: number): Uint8Array;
   /** A fresh page of the guest, the test's own. */
   page(): Gfn;
+  /** The 4096 bytes of such a page, in place. */
   bytes(gfn: Gfn): Uint8Array;
   /** Gives pages of `page` back. */
   freePages(): void;
+  /** Gives the disk another size; sectors of 512 bytes. */
   resize(sectors: number): void;
   /** The toolstack detaches the device. */
   detach(): void;
   /** Stops the backend from answering, until `answer`. */
   hold(): void;
+  /** Lets the backend answer again, beginning with what it held. */
   answer(): void;
   /** What is left on either side, by name: empty after an orderly end. */
   leftovers(): readonly string[];
@@ -86,14 +90,20 @@ export interface SuiteRig {
 
 /** The test tools of the caller: vitest's, or any of that shape. */
 export interface SuiteTools {
+  /** Makes a group of tests. */
   describe(name: string, body: () => void): void;
+  /** Makes a test, which fails when its body throws or rejects. */
   it(name: string, body: () => Promise<void> | void): void;
+  /** Begins an assertion, which throws when it does not hold. */
   expect(
     actual: unknown,
     message?: string,
   ): {
+    /** The same value. */
     toBe(expected: unknown): void;
+    /** Equal in every part. */
     toEqual(expected: unknown): void;
+    /** Equal in the parts named. */
     toMatchObject(expected: object): void;
   };
 }

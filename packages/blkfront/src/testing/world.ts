@@ -77,7 +77,17 @@ export class FakeEvents {
   }
 
   /** The peer's end of the guest's `port`. */
-  bind(port: number, handler: () => void): { ring(): void; close(): void } | undefined {
+  bind(
+    port: number,
+    handler: () => void,
+  ):
+    | {
+        /** Rings the guest's end. */
+        ring(): void;
+        /** Closes this end. */
+        close(): void;
+      }
+    | undefined {
     const guest = this.ends[port - 1];
     if (guest === undefined || !guest.open || guest.peer !== null) return undefined;
     const mine = newEnd();
@@ -173,6 +183,7 @@ export class World {
     return this.heldPages.size;
   }
 
+  /** What a frontend in this world is attached to. */
   get surroundings(): BlkfrontSurroundings {
     return {
       pages: this.pages,

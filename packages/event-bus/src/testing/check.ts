@@ -1,6 +1,8 @@
 /** What a suite needs of a test tool: vitest, node:test and their like fit. */
 export interface SuiteTools {
+  /** Makes a group of tests. */
   describe(title: string, body: () => void): void;
+  /** Makes a test, which fails when its body throws. */
   it(title: string, body: () => void): void;
 }
 

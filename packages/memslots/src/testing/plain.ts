@@ -15,10 +15,12 @@ export class PlainSlots {
   readonly #byId = new Map<number, PlainSlot>();
   generation = 0;
 
+  /** Slots there are. */
   get usedSlots(): number {
     return this.#sorted.length;
   }
 
+  /** Host address for writing, or -1. O(log n). */
   translate(gfn: number): number {
     const slot = this.#sorted[this.#after(gfn) - 1];
     return slot !== undefined && gfn < slot.end && (slot.flags & 2) === 0 ? slot.host + (gfn - slot.base) * 4096 : -1;
@@ -42,6 +44,7 @@ export class PlainSlots {
     this.generation += 2;
   }
 
+  /** Deletes a slot: O(n), the array closes up. @throws {RangeError} no such slot. */
   delete(id: number): void {
     const slot = this.#byId.get(id);
     if (slot === undefined) throw new RangeError(`no slot ${id}`);

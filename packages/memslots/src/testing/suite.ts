@@ -3,7 +3,9 @@ import { HVA_BAD, HVA_RO_BAD, type Memslots } from '../types.ts';
 
 /** What the suite needs of a test tool: vitest's, node's or anyone's. */
 export interface SuiteNeeds {
+  /** Makes a group of tests. */
   describe(title: string, body: () => void): void;
+  /** Makes a test, which fails when its body throws. */
   it(title: string, body: () => void): void;
   /** An empty table with 509 user slots or more, two address spaces, no hooks that refuse. */
   create(): Memslots;
