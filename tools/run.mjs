@@ -63,7 +63,6 @@ const commands = {
   lint: () => {
     run('biome', ['check']);
     run('oxlint', ['--type-aware', '--quiet', '-A', 'all', '-D', 'typescript/no-floating-promises']);
-    run('oxlint', ['--type-aware', '-A', 'all', '-D', 'typescript/no-floating-promises', 'packages', 'apps', 'examples']);
     run('turbo', ['boundaries']);
     run('turbo', ['run', 'check', '--output-logs=errors-only']);
     run('knip', []);
