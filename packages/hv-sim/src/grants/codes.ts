@@ -10,7 +10,6 @@ export const BAD_GNTREF: number = GNTST.bad_gntref;
 export const BAD_HANDLE: number = GNTST.bad_handle;
 export const BAD_VIRT_ADDR: number = GNTST.bad_virt_addr;
 export const BAD_DEV_ADDR: number = GNTST.bad_dev_addr;
-export const NO_DEVICE_SPACE: number = GNTST.no_device_space;
 export const PERMISSION_DENIED: number = GNTST.permission_denied;
 export const BAD_PAGE: number = GNTST.bad_page;
 export const BAD_COPY_ARG: number = GNTST.bad_copy_arg;
