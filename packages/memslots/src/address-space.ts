@@ -228,7 +228,7 @@ export class AddressSpace implements AddressSpaceView {
     this.#changed();
   }
 
-  move(row: number, base: number): void {
+  move(row: number, base: number, flags: number): void {
     if (this.journal.active) this.journal.record(this.ids[row]!, row);
     const at = row * 3;
     const pages = this.data[at + 1]! - this.data[at]!;
@@ -236,14 +236,19 @@ export class AddressSpace implements AddressSpaceView {
     this.#forget(row);
     this.data[at] = base;
     this.data[at + 1] = base + pages;
+    this.#flag(row, flags);
     this.index.insert(base, row);
     this.#changed();
   }
 
   setFlags(row: number, flags: number): void {
     if (this.journal.active) this.journal.record(this.ids[row]!, row);
-    const hostAddress = this.hostOf(row);
     this.#forget(row);
+    this.#flag(row, flags);
+  }
+
+  #flag(row: number, flags: number): void {
+    const hostAddress = this.hostOf(row);
     this.flags[row] = flags;
     this.data[row * 3 + 2] = (flags & (READONLY | INVALID)) === 0 ? hostAddress : -PAGE_SIZE - hostAddress;
   }

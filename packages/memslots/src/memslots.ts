@@ -173,32 +173,37 @@ class MemslotsTable implements Memslots {
 
   /** Delete and move: the old slot is published as invalid first, then what comes after it, or the old slot again. */
   #replace(kind: 'delete' | 'move', space: AddressSpace, row: number, gfn: number, flags: number): void {
-    const had = space.flags[row]!;
-    let change: PendingChange | null = null;
-    if (this.#publisher.told()) {
-      const old = space.slotOf(row);
-      change = { asId: space.asId, kind, old, new: kind === 'delete' ? null : { ...old, baseGfn: gfn, flags } };
+    if (!this.#publisher.told()) {
+      // Nobody can look between the two publications, so the slot need not be marked for them; they are used up either way.
+      space.generation += 2 * this.#spaces.length;
+      if (kind === 'move') this.#checkCap(gfn, space.pagesOf(row));
+      this.#remake(kind, space, row, gfn, flags);
+      return;
     }
+    const had = space.flags[row]!;
+    const old = space.slotOf(row);
+    const change: PendingChange = { asId: space.asId, kind, old, new: kind === 'delete' ? null : { ...old, baseGfn: gfn, flags } };
     space.setFlags(row, had | INVALID);
     try {
       this.#publisher.publish(space);
-      if (change !== null) {
-        this.#publisher.flush(change);
-        this.#publisher.prepare(change);
-      }
+      this.#publisher.flush(change);
+      this.#publisher.prepare(change);
       if (kind === 'move') this.#checkCap(gfn, space.pagesOf(row));
     } catch (error) {
       space.setFlags(row, had);
       this.#publisher.publish(space);
       throw error;
     }
+    this.#remake(kind, space, row, gfn, flags);
+    this.#publisher.finish(space, change);
+  }
+
+  #remake(kind: 'delete' | 'move', space: AddressSpace, row: number, gfn: number, flags: number): void {
     if (kind === 'delete') space.remove(row);
     else {
-      space.move(row, gfn);
-      space.setFlags(row, flags);
+      space.move(row, gfn, flags);
       this.#fitLog(space, row, flags);
     }
-    this.#publisher.finish(space, change);
   }
 
   /** The cap stands in the preparation step, where the architecture's checks are: an overlap wins over it. */
@@ -287,6 +292,7 @@ class MemslotsTable implements Memslots {
     const hits = this.#hitLists.pop() ?? [];
     try {
       for (const space of this.#spaces) {
+        if (space.usedSlots === 0) continue;
         const found = space.hostIndex.query(first, stop, hits);
         for (let i = 0; i < found; i++) {
           const row = hits[i]!;

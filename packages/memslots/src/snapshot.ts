@@ -7,6 +7,8 @@ import { HVA_BAD, HVA_RO_BAD, PAGE_SIZE, READONLY, type Slot, type U64 } from '.
 /** A record without the way to the next, which would keep the whole journal alive. */
 type Undone = Omit<UndoRecord, 'next'>;
 
+/** Up to so many records are put into place one by one; more are sorted. */
+const FEW = 16;
 /** Shared by all that have seen no change; never written. */
 const NOTHING: Map<number, Undone> = new Map();
 
@@ -44,6 +46,8 @@ export class Moment {
   #undone: Map<number, Undone> = NOTHING;
   /** Those of `#undone` that were present, by first frame. */
   #before: Undone[] = [];
+  /** Those that nobody asked for since. */
+  #unsorted: Undone[] = [];
 
   /** `taken` is the journal's newest record now. */
   constructor(live: AddressSpace, taken: UndoRecord) {
@@ -62,9 +66,19 @@ export class Moment {
       if (this.#undone === NOTHING) this.#undone = new Map();
       const { next: _, ...undone } = node;
       this.#undone.set(node.id, undone);
-      if (undone.present) this.#before.splice(this.#after(undone.base), 0, undone);
+      if (undone.present) this.#unsorted.push(undone);
     }
     this.#seen = node;
+  }
+
+  /** {@link catchUp}, and `#before` in order. */
+  #sort(): void {
+    this.catchUp();
+    const unsorted = this.#unsorted;
+    if (unsorted.length === 0) return;
+    if (unsorted.length <= FEW) for (const undone of unsorted) this.#before.splice(this.#after(undone.base), 0, undone);
+    else this.#before = [...this.#before, ...unsorted].sort((a, b) => a.base - b.base);
+    this.#unsorted = [];
   }
 
   slot(id: number): Slot | null {
@@ -80,7 +94,7 @@ export class Moment {
   }
 
   find(gfn: number): Undone | undefined {
-    this.catchUp();
+    this.#sort();
     const live = this.live;
     const row = live.find(gfn);
     if (row !== 0 && !this.#undone.has(live.ids[row]!)) {
@@ -106,7 +120,7 @@ export class Moment {
 
   /** The highest slot that begins below the frame. */
   nextBelow(gfn: number): Slot | null {
-    this.catchUp();
+    this.#sort();
     const live = this.live;
     let row = live.rowBelow(gfn);
     while (row !== 0 && this.#undone.has(live.ids[row]!)) row = live.rowBelow(live.data[row * 3]!);
@@ -117,7 +131,7 @@ export class Moment {
 
   /** The lowest slot that begins in `[from, end)`. */
   nextFrom(from: number, end: number): Slot | null {
-    this.catchUp();
+    this.#sort();
     const live = this.live;
     let row = live.rowFrom(from);
     while (row !== 0 && this.#undone.has(live.ids[row]!)) row = live.rowFrom(live.data[row * 3]! + 1);

@@ -108,7 +108,7 @@ describe('guest memory over a buffer', () => {
         flat.fill(byte, gpa, gpa + bytes);
         const back = new Uint8Array(flat.length);
         memory.read(0, back);
-        expect(back).toEqual(flat);
+        expect(back.findIndex((value, at) => value !== flat[at])).toBe(-1);
       }),
       { numRuns: 60 },
     );
