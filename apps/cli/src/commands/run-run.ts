@@ -1,6 +1,6 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import type { CliContext } from '../context.ts';
-import { openDisk } from '../disk/open.ts';
+import { filterReports, openDisk } from '../disk/open.ts';
 import { CliError, exitCodes, fileError } from '../errors.ts';
 import { figuresTable } from '../figures-table.ts';
 import { Histogram } from '../fio/histogram.ts';
@@ -30,12 +30,22 @@ function readJobs(paths: readonly string[]): string {
     .join('\n');
 }
 
+/** A run of an hour should not end with a report that cannot be written. */
+function checkWritable(path: string): void {
+  try {
+    closeSync(openSync(path, 'a'));
+  } catch (error) {
+    throw fileError(path, error, exitCodes.usage);
+  }
+}
+
 /** `hvsim run JOB.fio` */
 export async function run(this: CliContext, flags: RunFlags, ...paths: string[]): Promise<void> {
   const { stdout, stderr, env } = this.process;
   const jobText = readJobs(paths);
   const format = flags.json ? 'json' : flags.outputFormat;
   const service = flags.serviceTime === '0' ? { requestNs: 0, byteNs: 0 } : { ...defaultService, requestNs: serviceNs(flags.serviceTime) };
+  if (flags.output !== undefined) checkWritable(flags.output);
   const extensions = await loadPlugins(flags.plugin ?? []);
   const disk = openDisk({ disk: flags.disk, filters: flags.filter ?? [], seed: flags.seed, extensions });
   const { reports, globals, figures, timeline, failed } = await runSession({
@@ -49,14 +59,15 @@ export async function run(this: CliContext, flags: RunFlags, ...paths: string[])
     service,
     env,
     stderr,
+    iologVersion: flags.iologVersion === '2' ? 2 : 3,
     quiet: false,
   });
   let text: string;
-  if (format === 'terse') text = `${terseReport(reports, version)}\n`;
+  if (format === 'terse') text = `${terseReport(reports)}\n`;
   else if (format !== 'normal') {
     const timestampMs = flags.wall ? Date.now() : 0;
-    const report = jsonReport(reports, { version, timestampMs, globals, bins: format === 'json+' });
-    text = `${JSON.stringify({ ...report, hvsim: { seed: flags.seed, time: flags.wall ? 'wall' : 'virtual', ...figures, faults: disk.faults() } }, null, 2)}\n`;
+    const report = jsonReport(reports, { timestampMs, globals, bins: format === 'json+' });
+    text = `${JSON.stringify({ ...report, hvsim: { version, seed: flags.seed, time: flags.wall ? 'wall' : 'virtual', ...figures, faults: disk.faults(), filters: filterReports(disk) } }, null, 2)}\n`;
   } else {
     const all = new Histogram();
     for (const { stats } of reports) for (const direction of directions) all.merge(stats.by[direction].lat);

@@ -12,6 +12,7 @@ export interface RunFlags extends DeviceFlags {
   readonly serviceTime: string;
   readonly outputFormat: 'normal' | 'json' | 'json+' | 'terse';
   readonly output?: string;
+  readonly iologVersion: '2' | '3';
   readonly json: boolean;
 }
 
@@ -57,6 +58,7 @@ export const runCommand: Command<CliContext> = buildCommand<RunFlags, string[], 
         brief: 'As fio: normal, json, json+ or terse (version 3)',
       },
       output: { kind: 'parsed', parse: String, optional: true, brief: 'Write the report to a file' },
+      iologVersion: { kind: 'enum', values: ['2', '3'], default: '3', brief: 'Version of the traces that write_iolog writes' },
       json: { kind: 'boolean', default: false, brief: 'The same as --output-format=json' },
       ...deviceFlags,
     },
@@ -72,6 +74,7 @@ export const runCommand: Command<CliContext> = buildCommand<RunFlags, string[], 
       'EXAMPLES',
       '  hvsim run job.fio',
       '  hvsim run job.fio --disk file:disk.img --queues 4 --output-format=json --output report.json',
+      '  hvsim run job.fio --disk cow:disk.img --wall',
       '  hvsim run job.fio --filter delay=2ms --filter error=read:1%',
       '',
       'EXIT CODES  0 no job had an error; 1 a job had one, or a job file cannot be run; 2 a wrong argument or unreadable file; 130 interrupted.',

@@ -34,6 +34,8 @@ interface Planned {
   readonly groupId: number;
   /** Clones start when everything of earlier stages has ended. */
   readonly stage: number;
+  /** Bytes the clone will move, checks included, where that is known. */
+  readonly bytesTotal: number | undefined;
 }
 
 export interface Engine {
@@ -41,7 +43,12 @@ export interface Engine {
   stop(): void;
   readonly ended: boolean;
   /** Requests done and, where it is known, to be done: what a progress bar shows. */
-  progress(): { ios: number; bytes: number; bytesTotal: number | undefined; job: string };
+  progress(): {
+    ios: number;
+    bytes: number /** Of the whole run, 0 to 1; undefined where it is not known. */;
+    fraction: number | undefined;
+    job: string;
+  };
   reports(): readonly JobReport[];
 }
 
@@ -73,7 +80,6 @@ export function createEngine(options: EngineOptions): Engine {
   const startedAt = clock.now();
   let stage = 0;
   let groupId = -1;
-  let bytesTotal: number | undefined = 0;
   const seeds = new Random(seed, 11);
 
   for (const [job, each] of jobs.entries()) {
@@ -84,21 +90,22 @@ export function createEngine(options: EngineOptions): Engine {
       const own = ((each.seed ?? seeds.next()) + seed + 0x9e37 * clone + (each.repeatable ? 0 : seeds.next())) % 2 ** 52;
       const { start, bytes } = rangeOf(each, clone, target.sizeBytes);
       let source: IoSource;
+      let bytesTotal: number | undefined;
       if (each.readIolog !== undefined) {
         const steps = options.readTrace?.(each.readIolog) ?? [];
         for (const step of steps) {
           if (step.offset + step.bytes > target.sizeBytes) {
             throw new JobError(`${each.readIolog}: ${step.kind} at ${step.offset} reaches beyond the disk of ${target.sizeBytes} bytes`);
           }
-          if (bytesTotal !== undefined) bytesTotal += step.bytes;
+          bytesTotal = (bytesTotal ?? 0) + step.bytes;
         }
         source = new RecordedSource(steps, !each.replayNoStall);
       } else {
         source = new GeneratedSource(each, start, bytes, own);
-        if (each.runtimeUs > 0) bytesTotal = undefined;
-        else if (bytesTotal !== undefined) {
+        if (each.runtimeUs <= 0) {
           const least = Math.min(...usedSizes(each));
-          bytesTotal += Math.min((each.ioSize ?? bytes) * each.loops, (each.numberIos ?? Number.POSITIVE_INFINITY) * least);
+          const once = Math.min((each.ioSize ?? bytes) * each.loops, (each.numberIos ?? Number.POSITIVE_INFINITY) * least);
+          bytesTotal = once * (each.verify && each.doVerify && each.writes ? 2 : 1);
         }
       }
       const { onIo } = options;
@@ -113,7 +120,7 @@ export function createEngine(options: EngineOptions): Engine {
         ...(onIo && { onIo: (kind: IoKind, offset: number, count: number, at: number) => onIo(job, kind, offset, count, at - startedAt) }),
         onEnd,
       });
-      planned.push({ run, job, groupId, stage });
+      planned.push({ run, job, groupId, stage, bytesTotal });
     }
   }
 
@@ -154,7 +161,12 @@ export function createEngine(options: EngineOptions): Engine {
         ios += run.stats.totalIos;
         for (const direction of directions) bytes += run.stats.by[direction].bytes;
       }
-      return { ios, bytes, bytesTotal, job: planned.find(({ run, stage: each }) => each === at && !run.ended)?.run.options.name ?? '' };
+      let fraction: number | undefined = 0;
+      for (const { run, bytesTotal } of planned) {
+        const own = run.fraction(bytesTotal);
+        fraction = own === undefined || fraction === undefined ? undefined : fraction + own / planned.length;
+      }
+      return { ios, bytes, fraction, job: planned.find(({ run, stage: each }) => each === at && !run.ended)?.run.options.name ?? '' };
     },
     reports() {
       const reports: { options: JobOptions; groupId: number; jobs: number; stats: JobStats; depth: number }[] = [];

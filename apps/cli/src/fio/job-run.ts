@@ -52,6 +52,8 @@ export class JobRun {
   #haveStep = false;
   #phase: Phase = 'waiting';
   #inFlight = 0;
+  /** Requests that ended since new ones were begun. */
+  #reaped = 0;
   #depth: number;
   #startedAt = 0;
   #phaseAt = 0;
@@ -86,6 +88,18 @@ export class JobRun {
     return this.#phase === 'ended';
   }
 
+  /** How much of the job is done, 0 to 1, by its time where that is limited, else by bytes; undefined where neither is known. */
+  fraction(bytesTotal: number | undefined): number | undefined {
+    if (this.#phase === 'ended') return 1;
+    if (this.#phase === 'waiting') return 0;
+    const { runtimeUs, rampUs } = this.options;
+    const byTime = runtimeUs > 0 ? (this.#clock.now() - this.#startedAt) / ((runtimeUs + rampUs) * 1e3) : 0;
+    if (runtimeUs <= 0 && !bytesTotal) return undefined;
+    const { read, write, trim } = this.stats.by;
+    const byBytes = bytesTotal ? (read.bytes + write.bytes + trim.bytes) / bytesTotal : 0;
+    return Math.min(1, Math.max(byTime, byBytes));
+  }
+
   start(): void {
     this.#startedAt = this.#clock.now();
     this.#phaseAt = this.#startedAt;
@@ -93,8 +107,8 @@ export class JobRun {
     const { rampUs } = this.options;
     if (rampUs > 0) {
       this.#clock.after(rampUs * 1e3, () => {
-        const { error, errors, firstError, errorText } = this.stats;
-        this.stats = Object.assign(new JobStats(), { error, errors, firstError, errorText });
+        const { error, errors, firstError, errorText, fatal } = this.stats;
+        this.stats = Object.assign(new JobStats(), { error, errors, firstError, errorText, fatal });
         this.#ramping = false;
         this.#phaseAt = this.#clock.now();
       });
@@ -129,7 +143,10 @@ export class JobRun {
     if (this.#phase === 'waiting' || this.#phase === 'ended') return;
     let begun = 0;
     const room = this.#depth - this.#inFlight;
-    if (room >= Math.min(this.options.batch, this.#depth) || this.#inFlight === 0) {
+    const { batch, batchComplete, depthLow } = this.options;
+    const wanted = room >= Math.min(batch, this.#depth) && this.#inFlight <= depthLow && this.#reaped >= batchComplete;
+    if (wanted || this.#inFlight === 0) {
+      this.#reaped = 0;
       while (this.#inFlight < this.#depth && this.#free.length > 0 && this.#issueNext()) begun += 1;
     }
     if (begun > 0) {
@@ -242,6 +259,7 @@ export class JobRun {
   #done(slot: Slot, errno: number): void {
     const now = this.#clock.now();
     this.#inFlight -= 1;
+    this.#reaped += 1;
     this.stats.batch(this.stats.complete, 1);
     if (errno !== 0) this.#failed(slot.kind, Math.abs(errno), undefined);
     else {
@@ -266,6 +284,7 @@ export class JobRun {
     this.stats.firstError ||= errno;
     this.stats.errors += 1;
     this.stats.errorText ??= text;
+    if (kind === 'verify' ? !continueOn.verify : kind === 'read' ? !continueOn.read : !continueOn.write) this.stats.fatal = true;
     const goesOn = kind === 'verify' ? !verifyFatal || continueOn.verify : kind === 'read' ? continueOn.read : continueOn.write;
     if (!goesOn) this.#stopped = true;
   }

@@ -37,6 +37,9 @@ export interface JobOptions {
   readonly loops: number;
   readonly iodepth: number;
   readonly batch: number;
+  /** Requests that must have ended before new ones are begun, and how shallow the queue must be for that. */
+  readonly batchComplete: number;
+  readonly depthLow: number;
   readonly numjobs: number;
   readonly stonewall: boolean;
   readonly waitFor: string | undefined;
@@ -84,6 +87,7 @@ const aliases: Readonly<Record<string, string>> = {
   io_limit: 'io_size',
   bssplit: 'bssplit',
   iodepth_batch_submit: 'iodepth_batch',
+  iodepth_batch_complete_min: 'iodepth_batch_complete',
   start_delay: 'startdelay',
   wait_for_previous: 'stonewall',
 };
@@ -96,6 +100,9 @@ const silent = new Set([
   'direct',
   'buffered',
   'unlink',
+  // There is one disk, and what a trace names is that one; the most that are taken back at once changes nothing that is reported.
+  'replay_redirect',
+  'iodepth_batch_complete_max',
   'thread',
   'invalidate',
   'create_serialize',
@@ -110,9 +117,8 @@ const ignored = new Set(
     'numa_mem_policy disk_util disable_lat disable_clat disable_slat clocksource sync sync_file_range atomic norandommap_warn random_generator ' +
     'fadvise_hint write_bw_log write_lat_log write_iops_log log_avg_msec per_job_logs bwavgtime iopsavgtime clat_percentiles lat_percentiles ' +
     'slat_percentiles unified_rw_reporting stats fsync_on_close verify_dump verify_async verify_state_save verify_state_load ' +
-    'verify_backlog_batch serialize_overlap io_submit_mode iodepth_low iodepth_batch_complete_min iodepth_batch_complete_max ' +
-    'iodepth_batch_complete rw_sequencer trim_percentage trim_backlog trim_backlog_batch trim_verify_zero error_dump kb_base unit_base ' +
-    'exitall_on_error exit_what replay_redirect replay_align replay_scale replay_time_scale replay_skip experimental_verify pre_read ' +
+    'verify_backlog_batch serialize_overlap io_submit_mode rw_sequencer trim_percentage trim_backlog trim_backlog_batch trim_verify_zero error_dump kb_base unit_base ' +
+    'exitall_on_error exit_what replay_align replay_scale replay_time_scale replay_skip experimental_verify pre_read ' +
     'significant_figures rate_process rate_cycle rate_min rate_iops_min rate_ignore_thinktime thinktime_spin thinktime_blocks_type max_latency ' +
     'bs_unaligned bs_is_seq_rand offset_align verify_interval verify_offset group exec_prerun exec_postrun ioscheduler uid gid hipri ' +
     'sqthread_poll fixedbufs registerfiles userspace_reap nonvectored continue_on_error_fatal latency_run unlink_each_loop'
@@ -121,7 +127,7 @@ const ignored = new Set(
 /** Keys that the reader below understands. */
 const understood = new Set(
   (
-    'name description rw bs bssplit bsrange ba size offset offset_increment io_size number_ios loops iodepth iodepth_batch numjobs stonewall ' +
+    'name description rw bs bssplit bsrange ba size offset offset_increment io_size number_ios loops iodepth iodepth_batch iodepth_batch_complete iodepth_low numjobs stonewall ' +
     'wait_for group_reporting new_group runtime time_based ramp_time startdelay rwmixread rwmixwrite percentage_random norandommap ' +
     'random_distribution randseed randrepeat allrandrepeat fsync fdatasync end_fsync thinktime thinktime_blocks rate rate_iops verify ' +
     'verify_pattern do_verify verify_fatal verify_backlog verify_only continue_on_error percentile_list latency_target latency_window ' +
@@ -158,10 +164,11 @@ const methods: Readonly<Record<string, VerifyMethod>> = {
 
 const defaultPercentiles = [1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99, 99.5, 99.9, 99.95, 99.99];
 
-function perDirection<T>(text: string, parse: (part: string) => T): PerDirection<T> {
+function perDirection<T>(text: string, parse: (part: string) => T, nothing?: T): PerDirection<T> {
   const parts = text.split(',');
   if (parts.length > 3) throw new JobError(`${text}: at most three values, for reads, writes and trims`);
-  const read = parse(parts[0] as string);
+  // `rate=,500k` limits writes alone.
+  const read = parts[0] === '' && nothing !== undefined ? nothing : parse(parts[0] as string);
   const write = parts[1] === undefined || parts[1] === '' ? read : parse(parts[1]);
   return { read, write, trim: parts[2] === undefined || parts[2] === '' ? write : parse(parts[2]) };
 }
@@ -248,7 +255,7 @@ export function readJob(section: JobSection, warn: Warn): JobOptions {
         continue;
       }
       if (!understood.has(key)) {
-        const near = closest(given, [...understood, ...silent]);
+        const near = closest(given, [...understood, ...silent, ...Object.keys(aliases)]);
         throw new JobError(`Bad option <${given}${value === true ? '' : `=${value}`}> in job ${section.name}; did you mean ${near}?`);
       }
       keys.set(key, value);
@@ -269,7 +276,7 @@ export function readJob(section: JobSection, warn: Warn): JobOptions {
   const time = (key: string, fallback: number, unit: number): number => as(key, fallback, (value) => parseTimeUs(key, value, unit));
   const optionalSize = (key: string): number | undefined => as<number | undefined>(key, undefined, (value) => parseSize(key, value));
   const rates = (key: string): PerDirection<number> =>
-    as(key, { read: 0, write: 0, trim: 0 }, (value) => perDirection(value, (part) => parseSize(key, part)));
+    as(key, { read: 0, write: 0, trim: 0 }, (value) => perDirection(value, (part) => parseSize(key, part), 0));
 
   const [mode, sequence] = as('rw', 'read', (value) => value).split(':') as [string, string | undefined];
   const direction = modes[mode.toLowerCase()];
@@ -325,6 +332,8 @@ export function readJob(section: JobSection, warn: Warn): JobOptions {
     loops: count('loops', 1, 1, 2 ** 31),
     iodepth: count('iodepth', 1, 1, 1024),
     batch: count('iodepth_batch', 1, 1, 1024),
+    batchComplete: count('iodepth_batch_complete', 1, 0, 1024),
+    depthLow: keys.has('iodepth_low') ? count('iodepth_low', 0, 0, 1024) : Number.MAX_SAFE_INTEGER,
     numjobs: count('numjobs', 1, 1, 1024),
     stonewall: flag('stonewall', false),
     waitFor: text('wait_for'),

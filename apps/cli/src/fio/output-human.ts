@@ -105,7 +105,7 @@ function latencyShareLines(report: JobReport): string[] {
 function jobLines(report: JobReport): string[] {
   const { options, stats, groupId, jobs } = report;
   const lines = [
-    `${options.name}: (groupid=${groupId}, jobs=${jobs}): err=${stats.error}${stats.errorText === undefined ? '' : ` (${stats.errorText})`}`,
+    `${options.name}: (groupid=${groupId}, jobs=${jobs}): err=${String(stats.error).padStart(2)}${stats.errorText === undefined ? '' : ` (${stats.errorText})`}`,
   ];
   if (options.description !== '') lines.push(`  Description  : [${options.description}]`);
   for (const direction of directions) lines.push(...directionLines(report, direction));
@@ -114,8 +114,20 @@ function jobLines(report: JobReport): string[] {
   const total = stats.depth.reduce((sum, count) => sum + count, 0);
   const names = ['1', '2', '4', '8', '16', '32', '>=64'];
   lines.push(`  IO depths    : ${names.map((name, index) => `${name}=${share(stats.depth[index] as number, total)}`).join(', ')}`);
+  const batches = ['0', '4', '8', '16', '32', '64', '>=64'];
+  for (const [name, counts] of [
+    ['submit   ', stats.submit],
+    ['complete ', stats.complete],
+  ] as const) {
+    const sum = counts.reduce((all, count) => all + count, 0);
+    lines.push(`     ${name} : ${batches.map((each, index) => `${each}=${share(counts[index] as number, sum)}`).join(', ')}`);
+  }
   const { read, write, trim } = stats.by;
   lines.push(`     issued rwts: total=${read.ios},${write.ios},${trim.ios},${stats.syncs.count} short=0,0,0,0 dropped=0,0,0,0`);
+  const window = options.latencyTargetUs > 0 ? options.latencyWindowUs : 0;
+  lines.push(
+    `     latency   : target=${options.latencyTargetUs}, window=${window}, percentile=${options.latencyPercentile.toFixed(2)}%, depth=${report.depth}`,
+  );
   return lines;
 }
 
@@ -136,7 +148,7 @@ function groupLines(reports: readonly JobReport[]): string[] {
       const longest = Math.max(...times);
       const all = longest > 0 ? bytes / (longest / 1e3) : rates.reduce((sum, each) => sum + each, 0);
       lines.push(
-        `${direction.toUpperCase().padStart(7)}: bw=${both(all)} (${bytesText(all, 1000)}/s), ${both(Math.min(...rates))}-${both(Math.max(...rates))}, io=${bytesText(bytes, 1024)} (${bytesText(bytes, 1000)}), run=${Math.min(...times)}-${longest}msec`,
+        `${direction.toUpperCase().padStart(7)}: bw=${both(all)} (${bytesText(all, 1000)}/s), ${both(Math.min(...rates))}-${both(Math.max(...rates))} (${bytesText(Math.min(...rates), 1000)}/s-${bytesText(Math.max(...rates), 1000)}/s), io=${bytesText(bytes, 1024)} (${bytesText(bytes, 1000)}), run=${Math.min(...times)}-${longest}msec`,
       );
     }
   }

@@ -1,4 +1,5 @@
 import type { JobReport } from './engine.ts';
+import { FORMAT_VERSION } from './format-version.ts';
 import type { Histogram } from './histogram.ts';
 import { type Direction, directions } from './options.ts';
 import type { DirectionStats } from './stats.ts';
@@ -83,7 +84,6 @@ const levelKeys = ['1', '2', '4', '8', '16', '32', '>=64'];
 const batchKeys = ['0', '4', '8', '16', '32', '64', '>=64'];
 
 export interface JsonOptions {
-  readonly version: string;
   /** Milliseconds since the epoch; 0 in virtual time, where the same seed gives the same text. */
   readonly timestampMs: number;
   readonly globals: Readonly<Record<string, string>>;
@@ -130,7 +130,7 @@ function job(report: JobReport, bins: boolean): Record<string, unknown> {
 /** The object that `--output-format=json` prints: fio's fields, under the names that tools read. */
 export function jsonReport(reports: readonly JobReport[], options: JsonOptions): Record<string, unknown> {
   return {
-    'fio version': `hvsim-${options.version}`,
+    'fio version': FORMAT_VERSION,
     timestamp: Math.floor(options.timestampMs / 1000),
     timestamp_ms: options.timestampMs,
     time: new Date(options.timestampMs).toUTCString(),

@@ -1,4 +1,5 @@
 import type { JobReport } from './engine.ts';
+import { FORMAT_VERSION } from './format-version.ts';
 import { directions } from './options.ts';
 import type { DirectionStats } from './stats.ts';
 
@@ -46,7 +47,7 @@ function shares(counts: Float64Array): string[] {
 }
 
 /** fio's terse output, version 3: one line a job, fields between semicolons. */
-export function terseReport(reports: readonly JobReport[], version: string): string {
+export function terseReport(reports: readonly JobReport[]): string {
   return reports
     .map(({ options, groupId, stats }) => {
       const [read, write] = directions.map((each) => direction(stats.by[each], options.percentiles)) as [string[], string[]];
@@ -59,7 +60,7 @@ export function terseReport(reports: readonly JobReport[], version: string): str
       const milliseconds = [1, 2, 4, 10, 20, 50, 100, 250, 500, 750, 1000, 2000];
       return [
         '3',
-        `hvsim-${version}`,
+        FORMAT_VERSION,
         options.name,
         String(groupId),
         String(stats.error),
@@ -74,6 +75,7 @@ export function terseReport(reports: readonly JobReport[], version: string): str
         ...microseconds.slice(1).map((bound, index) => share((microseconds[index] as number) * 1e3, bound * 1e3)),
         ...milliseconds.slice(1).map((bound, index) => share((milliseconds[index] as number) * 1e6, bound * 1e6)),
         share(2e9, Number.POSITIVE_INFINITY),
+        ...(options.description === '' ? [] : [options.description]),
       ].join(';');
     })
     .join('\n');

@@ -98,6 +98,8 @@ export class JobStats {
   /** First error, an errno; 0 when there was none. */
   error = 0;
   errors = 0;
+  /** An error that `continue_on_error` does not forgive. */
+  fatal = false;
   firstError = 0;
   errorText: string | undefined;
 
@@ -130,6 +132,7 @@ export class JobStats {
     this.elapsedNs = Math.max(this.elapsedNs, other.elapsedNs);
     this.error ||= other.error;
     this.errors += other.errors;
+    this.fatal ||= other.fatal;
     this.firstError ||= other.firstError;
     this.errorText ??= other.errorText;
   }

@@ -29,6 +29,8 @@ export interface SessionOptions extends DeviceChoice {
   readonly env: Readonly<Partial<Record<string, string>>>;
   readonly stderr: Output;
   readonly driver?: NonNullable<StackOptions['driver']>;
+  /** Of what `write_iolog` writes. Default 3. */
+  readonly iologVersion?: 2 | 3;
   /** No bar: the output is for a program. */
   readonly quiet: boolean;
 }
@@ -50,7 +52,7 @@ function readText(path: string): Uint8Array {
 }
 
 /** Opens the logs that jobs ask for; one file may serve several jobs. */
-function openLogs(jobs: readonly JobOptions[], folder: string) {
+function openLogs(jobs: readonly JobOptions[], folder: string, version: 2 | 3) {
   const logs = new Map<string, { fd: number; writer: IologWriter }>();
   for (const { writeIolog } of jobs) {
     if (writeIolog === undefined || logs.has(writeIolog)) continue;
@@ -61,7 +63,7 @@ function openLogs(jobs: readonly JobOptions[], folder: string) {
     } catch (error) {
       throw fileError(path, error);
     }
-    logs.set(writeIolog, { fd, writer: new IologWriter(3, 'disk', (text) => void writeSync(fd, text)) });
+    logs.set(writeIolog, { fd, writer: new IologWriter(version, 'disk', (text) => void writeSync(fd, text)) });
   }
   return logs;
 }
@@ -92,7 +94,7 @@ export async function runSession(options: SessionOptions): Promise<SessionResult
   const target = paced ? pacedTarget(device, clock, options.service) : device;
   const granule = stack.info.sectorBytes;
   for (const job of jobs) checkGranule(job, granule);
-  const logs = openLogs(jobs, folder);
+  const logs = openLogs(jobs, folder, options.iologVersion ?? 3);
   const timeline = new Timeline();
   const engine = createEngine({
     jobs,
@@ -106,11 +108,11 @@ export async function runSession(options: SessionOptions): Promise<SessionResult
       if (name !== undefined) logs.get(name)?.writer.io(kind, offset, bytes, atNs);
     },
   });
-  const total = engine.progress().bytesTotal;
-  const bar = await progressBar(options.quiet ? { write() {} } : stderr, 'run', total ?? 0, (done) => `${grouped(done / 1e6)} MB`);
+  const known = engine.progress().fraction !== undefined;
+  const bar = await progressBar(options.quiet ? { write() {} } : stderr, 'run', known ? 1000 : 0, (done) => `${grouped(done / 1e6)} MB`);
   const look = (): void => {
-    const { bytes, ios, job } = engine.progress();
-    bar.update(bytes, `${job} ${grouped(ios)} requests`);
+    const { bytes, ios, job, fraction } = engine.progress();
+    bar.update(bytes, `${job} ${grouped(ios)} requests`, fraction);
   };
   try {
     const drive = options.wall ? stack.machine.drive(hostTime) : undefined;
@@ -121,7 +123,7 @@ export async function runSession(options: SessionOptions): Promise<SessionResult
     const reports = engine.reports();
     stack.close();
     const figures = stack.figures();
-    return { reports, globals, figures, timeline, failed: reports.some(({ stats, options: job }) => stats.error !== 0 && !forgiven(job)) };
+    return { reports, globals, figures, timeline, failed: reports.some(({ stats }) => stats.fatal) };
   } finally {
     bar.stop();
     interrupt.release();
@@ -131,11 +133,6 @@ export async function runSession(options: SessionOptions): Promise<SessionResult
     }
     disk.close();
   }
-}
-
-/** With `continue_on_error` fio exits 0 although errors were counted. */
-function forgiven(job: JobOptions): boolean {
-  return job.continueOn.read || job.continueOn.write || job.continueOn.verify;
 }
 
 function checkGranule(job: JobOptions, granule: number): void {

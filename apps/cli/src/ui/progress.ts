@@ -1,7 +1,8 @@
 import type { Output } from '../context.ts';
 
 export interface Progress {
-  update(done: number, note?: string): void;
+  /** `fraction` of the whole, where it is not told by `done`. */
+  update(done: number, note?: string, fraction?: number): void;
   /** Takes the bar off the terminal and gives the cursor back. Safe to call twice. */
   stop(): void;
 }
@@ -15,7 +16,9 @@ export async function progressBar(output: Output, title: string, total: number, 
   const bar = new SingleBar(
     {
       format:
-        total > 0 ? `${title} [{bar}] {percentage}% {shown} {note} eta {eta_formatted}` : `${title} {shown} {note} {duration_formatted}`,
+        total > 0
+          ? `${title} [{bar}] {percentage}% {shown} {rate}/s {note} eta {eta_formatted}`
+          : `${title} {shown} {rate}/s {note} {duration_formatted}`,
       stream: process.stderr,
       hideCursor: true,
       clearOnComplete: true,
@@ -25,11 +28,15 @@ export async function progressBar(output: Output, title: string, total: number, 
     },
     Presets.shades_classic,
   );
-  bar.start(Math.max(total, 1), 0, { shown: unit(0), note: '' });
+  bar.start(Math.max(total, 1), 0, { shown: unit(0), rate: unit(0), note: '' });
+  const began = performance.now();
   let stopped = false;
   return {
-    update(done, note = '') {
-      if (!stopped) bar.update(total > 0 ? Math.min(done, total) : 0, { shown: unit(done), note });
+    update(done, note = '', fraction) {
+      if (stopped) return;
+      const seconds = (performance.now() - began) / 1e3;
+      const at = fraction === undefined ? done : fraction * total;
+      bar.update(total > 0 ? Math.min(at, total) : 0, { shown: unit(done), rate: unit(done / Math.max(seconds, 0.001)), note });
     },
     stop() {
       if (!stopped) bar.stop();
