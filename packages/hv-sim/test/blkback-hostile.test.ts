@@ -526,6 +526,44 @@ describe('a disk that is slow when its frontend goes', () => {
   });
 });
 
+describe('a backend that goes while requests are under way', () => {
+  const busy = (scheduler: (f: Fixture) => Fixture['dom0']['scheduler']) => {
+    const f = fixture({ noAttach: true });
+    const disk = delayFilter(memoryDisk({ sizeBytes: MIB }), { scheduler: scheduler(f), ticks: 50 });
+    const attached = attachDisk(f.host, { frontend: f.guest.id, disk });
+    now(f);
+    const front = new RawFront(f.guest, attached.frontendPath, { persistent: true });
+    front.publish();
+    now(f);
+    for (let i = 0; i < 3; i++) front.put(BLKIF_OP.WRITE, i * 8, [[front.grant(front.page(i)), 0, 7]]);
+    // Its data would be moved after its flush: then there are no pages any more.
+    front.put(BLKIF_OP.FLUSH_DISKCACHE, 64, [[front.grant(front.page(9)), 0, 7]]);
+    front.ring();
+    now(f);
+    return { f, front };
+  };
+
+  it('in order, with its grant table, lets them end and throws nothing', () => {
+    const { f } = busy(({ dom0 }) => dom0.scheduler);
+    f.dom0.detachAll();
+    f.machine.run();
+    f.machine.destroyDomain(f.dom0);
+    f.machine.destroyDomain(f.guest);
+    f.machine.run();
+    expectNoLeaks(f.machine);
+  });
+
+  it('by its death, leaves the ring as it was, even where a disk outlives it', () => {
+    const { f, front } = busy(({ machine }) => machine.scheduler);
+    const frame = f.guest.memory.frame(front.queues[0]!.gfns[0]!);
+    f.machine.destroyDomain(f.dom0);
+    const before = frame.views.u8.slice(frame.offset, frame.offset + 4096);
+    f.machine.run();
+    expect(Buffer.compare(before, frame.views.u8.subarray(frame.offset, frame.offset + 4096))).toBe(0);
+    expect(front.answers()).toEqual([]);
+  });
+});
+
 describe('fairness', () => {
   /** Fills every queue of `greedy` with the largest requests, again and again, and counts what `modest` waits. */
   function contest(queues: number) {

@@ -187,6 +187,7 @@ export class Connection {
       const queue = new BackQueue({
         shared: ring.shared,
         rspProd: ring.rspProd,
+        alive: () => this.mapped(ring),
         port,
         index,
         frontend,
@@ -217,6 +218,17 @@ export class Connection {
       // Requests may have come before there was a handler to be told.
       turns.ready(this.taker, queue);
     });
+  }
+
+  private mapped(ring: Ring): boolean {
+    const { deps, page } = this.setup.shared;
+    try {
+      deps.memory.locate(ring.area, true, page);
+      return true;
+    } catch (error) {
+      if (isRefusal(error)) return false;
+      throw error;
+    }
   }
 
   /** A doorbell. One that finds nothing to do, again and again, gets the port masked: a storm costs its sender, not the backend. */
@@ -282,11 +294,20 @@ export class Connection {
       if (ring.queue !== undefined) turns.forget(this.taker, ring.queue);
       if (ring.port !== undefined) closePort(deps, ring.port);
       ring.port = undefined;
-      deps.grants.unmapRefs(ring.unmaps, ring.unmaps.length);
-      if (ring.unmaps.every((op) => op.status === GNTST.okay)) deps.addresses.free(ring.area);
+      if (unmapped(deps, ring.unmaps)) deps.addresses.free(ring.area);
       ring.mappings?.pool.close();
     }
     this.rings.length = 0;
+  }
+}
+
+/** Unmaps a ring. @returns whether all of it is: not where the grant table was closed before. */
+function unmapped(deps: BlkbackDeps, ops: readonly UnmapOp[]): boolean {
+  try {
+    return deps.grants.unmapRefs(ops, ops.length) === 0 && ops.every((op) => op.status === GNTST.okay);
+  } catch (error) {
+    if (!isRefusal(error)) throw error;
+    return false;
   }
 }
 

@@ -1,5 +1,6 @@
 import type { MapOp, UnmapBatch, UnmapOp } from '@paravirt/gnttab';
 import { GNTMAP, GNTST } from '@paravirt/xen-abi';
+import { isRefusal } from './errors.ts';
 import { PagePool } from './page-pool.ts';
 import { PersistentGrants } from './persistent-grants.ts';
 import type { BackRequest } from './request.ts';
@@ -24,6 +25,9 @@ export interface MappingSetup {
   readonly persistentMax: number;
   readonly counters: BlkbackCounters;
 }
+
+/** What a batch is told that could not be unmapped: ESHUTDOWN. */
+const CLOSED = -108;
 
 /** Told how the mapping of a request ended that had to be tried again. */
 export type Resume = (request: BackRequest, result: number) => void;
@@ -201,8 +205,18 @@ export class QueueMappings {
   /** Unmaps what the request mapped as soon as no page is in use; its owner is told, perhaps before this returns. */
   unmap(request: BackRequest): void {
     const batch = request.mapped;
-    this.grants.unmapRefsAsync(batch);
+    this.unmapWhenIdle(batch);
     if (batch.count > 0) this.counters.unmapsDeferred += batch.count;
+  }
+
+  /** A table that was closed before its users unmaps nothing any more: the pages stay mapped until the domain's end. */
+  private unmapWhenIdle(batch: UnmapBatch): void {
+    try {
+      this.grants.unmapRefsAsync(batch);
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      batch.done(CLOSED, 0);
+    }
   }
 
   /** Takes back the pages of a batch that was unmapped. A page whose unmap was refused is never used again. */
@@ -258,7 +272,7 @@ export class QueueMappings {
     };
     const gone = ops.length;
     this.pending++;
-    this.grants.unmapRefsAsync(batch);
+    this.unmapWhenIdle(batch);
     return gone;
   }
 

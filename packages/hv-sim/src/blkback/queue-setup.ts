@@ -41,4 +41,6 @@ export interface QueueSetup {
   readonly unsupported: (barrier: boolean) => void;
   readonly scheduler: SchedulerLike;
   readonly persistentIdleTicks: number;
+  /** Whether the ring is still mapped: a disk that outlives its domain finds that it is not, and its answer is nobody's. */
+  readonly alive: () => boolean;
 }

@@ -412,7 +412,7 @@ export class BackQueue implements RequestOwner {
   }
 
   diskDone(request: BackRequest): void {
-    this.advance(request);
+    if (this.setup.alive()) this.advance(request);
   }
 
   /** The disk is done with the request: its status is known, its pages go. */

@@ -29,6 +29,9 @@ export const DISK_ERRNO: {
  * many. The memory stays mapped until the call has answered, or, after `LATER`, until its waiter was told; a guest may change the
  * bytes behind it at any time.
  *
+ * A disk that answers later does so by the scheduler of the domain that serves it, so that it ends with that domain: nothing is left
+ * to read into pages that are somebody else's by then.
+ *
  * Every call answers 0, a negative errno, or `LATER`. A call that answers at once has not told its waiter and never will.
  * Calls do not wait for one another: order between two that are under way is the disk's.
  */
