@@ -109,7 +109,11 @@ export function buildDomain(world: World, options: DomainOptions, id: number): D
   });
   core.memory.populateAll();
   const special = core.memory.specialGfn;
-  for (let i = 0; i < 4; i++) core.memory.place(special + i, frames.alloc(core.heap, id));
+  core.boot = [START_INFO, SHARED_INFO, STORE_RING, CONSOLE_RING].map((at) => {
+    const mfn = frames.alloc(core.heap, id);
+    core.memory.place(special + at, mfn);
+    return frames.frame(mfn);
+  });
   if (own !== undefined) {
     // The table's frames stand where the domain's own addresses have them, whenever they come into use.
     for (let i = 0; i < grantFramesMax + statusFramesMax; i++) core.tableReserve.push(frames.alloc(core.heap, id));
@@ -141,7 +145,7 @@ export function buildDomain(world: World, options: DomainOptions, id: number): D
   });
   growTable(core.grants, 1, core.tableFrames, frames);
 
-  const shared = core.memory.frame(special + SHARED_INFO);
+  const shared = core.boot[SHARED_INFO]!;
   const words = sharedInfoOffsets(core.abi);
   core.ports = world.channels.addDomain({
     domid: id as DomId,
@@ -165,7 +169,7 @@ export function buildDomain(world: World, options: DomainOptions, id: number): D
   world.channels.eachPort(id as DomId, (port) => open.push(port));
   core.bootPorts = open;
 
-  const start = core.memory.frame(special + START_INFO);
+  const start = core.boot[START_INFO]!;
   writeStartInfo(start.views, start.offset, {
     abi: core.abi,
     pages: ramPages,

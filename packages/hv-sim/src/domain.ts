@@ -1,5 +1,6 @@
 import type { DomainPorts } from '@paravirt/event-bus';
 import type { DomId, Plugin } from '@paravirt/event-bus/contract';
+import type { MemoryFrame } from '@paravirt/gnttab';
 import type { PageAllocator } from '@paravirt/vmap';
 import type { Abi } from '@paravirt/xen-abi';
 import type { SchedulerLike } from 'rxjs';
@@ -49,6 +50,8 @@ export class DomainCore implements Party {
   scheduler!: SchedulerLike;
   allocator!: PageAllocator;
   addresses!: DomainAddresses;
+  /** The boot pages, wherever the domain's memory slots put them meanwhile. */
+  boot: readonly MemoryFrame[] = [];
   storePort = 0;
   consolePort = 0;
   /** Ports that were open at boot. */

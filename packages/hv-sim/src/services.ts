@@ -1,5 +1,6 @@
 import { createEventWords, type DomainPorts, type EventChannels } from '@paravirt/event-bus';
 import type { DomId, Port } from '@paravirt/event-bus/contract';
+import { CONSOLE_RING } from './boot.ts';
 import type { DomainCore } from './domain.ts';
 
 /** The domid under which the machine's own end of the store's and the console's event channels stands. */
@@ -85,7 +86,7 @@ export class Services {
 
   /** Puts text into a domain's console, as much as fits. @returns the bytes taken. */
   type(core: DomainCore, text: string): number {
-    const { views, offset } = core.memory.frame(core.memory.specialGfn + 3);
+    const { views, offset } = core.boot[CONSOLE_RING]!;
     const { u8, u32 } = views;
     const prod = u32[(offset + IN_PROD) >>> 2]!;
     const room = IN_BYTES - ((prod - u32[(offset + IN_CONS) >>> 2]!) >>> 0);
@@ -98,7 +99,7 @@ export class Services {
   }
 
   #drainConsole(core: DomainCore, port: Port): void {
-    const { views, offset } = core.memory.frame(core.memory.specialGfn + 3);
+    const { views, offset } = core.boot[CONSOLE_RING]!;
     const { u8, u32 } = views;
     const cons = u32[(offset + OUT_CONS) >>> 2]!;
     const count = (u32[(offset + OUT_PROD) >>> 2]! - cons) >>> 0;

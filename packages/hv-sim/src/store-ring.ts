@@ -6,5 +6,5 @@ import type { XenStore } from './store/types.ts';
 
 /** Serves a domain's store ring: the wire's bytes in its page. */
 export function openStoreRing(store: XenStore, core: DomainCore, notify: () => void): RingServer {
-  return store.openRing(core.id as DomId, core.memory.frame(core.memory.specialGfn + STORE_RING), notify);
+  return store.openRing(core.id as DomId, core.boot[STORE_RING]!, notify);
 }

@@ -135,6 +135,14 @@ describe('a domain’s life', () => {
     machine.run();
     expect(said).toEqual([]);
     expect(honest.store.read('name')).toBe(honest.name);
+    // Nor when it takes its boot pages out of its memory.
+    for (const slot of [0, 1, 2, 3]) if (liar.memory.slots.slot(slot) !== null) liar.memory.slots.deleteSlot(slot);
+    liar.events.send(liar.consolePort as never);
+    expect(liar.hypercall(18, 0, 4, 0)).toBe(-14);
+    expect(liar.hypercalls.setupTable(3, [])).toBe(0);
+    liar.memory.slots.createSlot({ id: 9, baseGfn: 0, pages: 2 ** 20, userspaceAddr: 0 });
+    expect(() => liar.memory.frame(2 ** 19)).toThrow(/bad-gfn/);
+    machine.run();
     liar.events.close(liar.storePort as never);
     machine.destroyDomain(liar);
     machine.run();

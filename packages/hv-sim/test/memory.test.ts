@@ -152,6 +152,9 @@ describe('memory slots', () => {
     grant(8, 1005);
     const moved = map(8, HOST, 100);
     expect([moved.status, moved.mfn]).toEqual([0, op.mfn]);
+    // The balloon goes by the slots too.
+    expect([granter.memory.decrease(5), granter.memory.decrease(1006), granter.memory.mfnOf(1006, false)]).toEqual([false, true, -1]);
+    expect([granter.memory.populate(6), granter.memory.populate(1006)]).toEqual([false, true]);
   });
 
   it('refuse writable mappings of read-only slots, and writes', () => {

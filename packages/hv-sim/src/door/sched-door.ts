@@ -56,7 +56,7 @@ export class SchedDoor {
   }
 
   #upcallPending(): boolean {
-    const { views, offset } = this.#core.memory.frame(this.#core.memory.specialGfn + SHARED_INFO);
+    const { views, offset } = this.#core.boot[SHARED_INFO]!;
     return views.u8[offset + sharedInfoOffsets(this.#core.abi).upcallPending] !== 0;
   }
 
@@ -143,7 +143,7 @@ export class SchedDoor {
    * its last hypercall or timer.
    */
   writeTime(): void {
-    const { views, offset } = this.#core.memory.frame(this.#core.memory.specialGfn + SHARED_INFO);
+    const { views, offset } = this.#core.boot[SHARED_INFO]!;
     const at = offset + sharedInfoOffsets(this.#core.abi).time;
     const { u32, u8 } = views;
     const word = at >>> 2;

@@ -124,8 +124,9 @@ export class GuestMemory {
     const space = this.#space;
     const hva = writing ? space.translate(gfn) : space.translateRead(gfn);
     if (hva < 0) return -1;
-    const page = hva / PAGE;
-    return page < this.#hostPages ? this.#backing[page]! : -1;
+    // Undefined past the end and between two pages: a slot of the domain's own may lead anywhere, and a gfn may be no whole number.
+    const mfn = this.#backing[hva / PAGE];
+    return mfn === undefined ? -1 : mfn;
   }
 
   /** The machine frame behind `gfn`. @throws {HvError} `bad-gfn`: no slot, or ballooned out. `readonly-gfn`. */
@@ -185,9 +186,13 @@ export class GuestMemory {
     return this.#hostPages - 1;
   }
 
-  /** Whether `gfn` is RAM that the balloon may take and give. */
-  #ram(gfn: number): boolean {
-    return Number.isInteger(gfn) && gfn >= 0 && (gfn < this.ramPages || (gfn >= this.#firstGrown() && gfn < this.#hostPages));
+  /** The host page behind `gfn` where it is RAM that the balloon may take and give, or -1. */
+  #ramPage(gfn: number): number {
+    const hva = this.#space.translateRead(gfn);
+    const page = hva / PAGE;
+    if (hva < 0 || !Number.isInteger(page)) return -1;
+    const ram = page < this.ramPages || (page >= this.#firstGrown() && page < this.#hostPages);
+    return ram ? page : -1;
   }
 
   #firstGrown(): number {
@@ -196,10 +201,10 @@ export class GuestMemory {
 
   /** Balloons a page out. Whoever has it mapped keeps it until the last mapping goes. @returns false when it is not populated RAM. */
   decrease(gfn: number): boolean {
-    if (!this.#ram(gfn)) return false;
-    const mfn = this.#backing[gfn]!;
+    const page = this.#ramPage(gfn);
+    const mfn = page < 0 ? -1 : this.#backing[page]!;
     if (mfn < 0) return false;
-    this.#backing[gfn] = -1;
+    this.#backing[page] = -1;
     this.populated--;
     this.#frames.giveUp(mfn, this.domid);
     return true;
@@ -207,10 +212,11 @@ export class GuestMemory {
 
   /** Balloons a zeroed page in. @returns false when it is no RAM page, is populated, or the heap is empty. */
   populate(gfn: number): boolean {
-    if (!this.#ram(gfn) || this.#backing[gfn]! >= 0 || !this.allow()) return false;
+    const page = this.#ramPage(gfn);
+    if (page < 0 || this.#backing[page]! >= 0 || !this.allow()) return false;
     const mfn = this.#frames.alloc(this.#heap, this.domid);
     if (mfn < 0) return false;
-    this.#backing[gfn] = mfn;
+    this.#backing[page] = mfn;
     this.populated++;
     return true;
   }
