@@ -84,9 +84,9 @@ export class ByteQueue {
     transfer.sectors = length / 512;
     transfer.bytes = bytes;
     const arena = this.#arena;
-    const own = bytes !== null && arena !== undefined && arena.holds(bytes);
-    transfer.gfns = own ? arena.gfns : null;
-    transfer.start = own ? arena.offsetOf(bytes) : 0;
+    const own = bytes !== null && arena?.holds(bytes) === true ? arena : undefined;
+    transfer.gfns = own?.gfns ?? null;
+    transfer.start = own && bytes ? own.offsetOf(bytes) : 0;
     transfer.issued = 0;
     transfer.parts = 0;
     transfer.status = 0;

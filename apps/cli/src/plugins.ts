@@ -6,7 +6,7 @@ import type { Plugin } from '@paravirt/event-bus/contract';
 import type { GrantTable } from '@paravirt/gnttab';
 import type { Disk, DiskFilter, Machine, Random } from '@paravirt/hv-sim';
 import type { StackEvents } from './compose.ts';
-import { CliError, exitCodes, systemReason } from './errors.ts';
+import { CliError, exitCodes } from './errors.ts';
 
 /** Bytes of the host through a guest's device, with callbacks. Offsets and lengths are multiples of the sector. */
 export interface ByteDevice {
@@ -79,7 +79,7 @@ export async function loadPlugins(paths: readonly string[]): Promise<Extensions>
     try {
       module = (await import(pathToFileURL(resolve(path)).href)) as Record<string, unknown>;
     } catch (error) {
-      throw new CliError(`--plugin ${path}: ${systemReason(error).split('\n')[0]}`, exitCodes.usage, { cause: error });
+      throw new CliError(`--plugin ${path}: ${(error instanceof Error ? error.message : String(error)).split('\n')[0]}`, exitCodes.usage, { cause: error });
     }
     const source = (typeof module['default'] === 'object' && module['default'] !== null ? module['default'] : module) as Record<
       string,

@@ -1,0 +1,3 @@
+import { projectConfig } from 'paravirt-vitest-config';
+
+export default projectConfig('example-plugin-disk');
