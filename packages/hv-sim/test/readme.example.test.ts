@@ -2,21 +2,32 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { describe, expect, it, vi } from 'vitest';
 
 const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
-const [, code, output] = /## Use\n\n```ts\n([\s\S]*?)```\n\n```text\n([\s\S]*?)```/.exec(readme)!;
+const examples = [...readme.matchAll(/```ts\n([\s\S]*?)```\n\n```text\n([\s\S]*?)```/g)].map(([, code, output]) => ({
+  code: code!,
+  output: output!,
+}));
 
 describe('the README', () => {
-  it('has an example that runs as it stands and prints what it says', async () => {
-    const file = new URL('./readme.example.generated.ts', import.meta.url);
-    writeFileSync(file, code!);
-    const log = vi.spyOn(console, 'log').mockImplementation(() => undefined);
-    try {
-      await import(file.href);
-      expect(`${log.mock.calls.map((args) => args.join(' ')).join('\n')}\n`).toBe(output);
-    } finally {
-      log.mockRestore();
-      rmSync(file);
-    }
+  it('shows no code in TypeScript without what it prints', () => {
+    expect(readme.match(/^```ts$/gm)).toHaveLength(examples.length);
+    expect(examples.length).toBeGreaterThan(1);
   });
+
+  it.each(examples.map((example, index) => ({ number: index + 1, ...example })))(
+    'has example $number that runs as it stands and prints what it says',
+    async ({ number, code, output }) => {
+      const file = new URL(`./readme.example.generated-${number}.ts`, import.meta.url);
+      writeFileSync(file, code);
+      const log = vi.spyOn(console, 'log').mockImplementation(() => undefined);
+      try {
+        await import(file.href);
+        expect(`${log.mock.calls.map((args) => args.join(' ')).join('\n')}\n`).toBe(output);
+      } finally {
+        log.mockRestore();
+        rmSync(file);
+      }
+    },
+  );
 
   it('names every public value', async () => {
     const modules = [await import('@paravirt/hv-sim'), await import('@paravirt/hv-sim/node'), await import('@paravirt/hv-sim/testing')];
