@@ -46,7 +46,7 @@ describe('a rehearsed release of one package', () => {
     );
     checkout.changeset('patch', 'Forgets an export.');
     checkout.commit('Forget an export');
-    expect(await problems()).toMatch(/@paravirt\/counter, installed alone: .*example\.mjs[\s\S]*'FIRST'/);
+    expect(await problems()).toMatch(/@paravirt\/counter, installed alone: [\s\S]*does not provide an export named 'FIRST'/);
   });
 
   it('fails when an entry of the manifest points at nothing', async () => {
