@@ -147,8 +147,8 @@ let devices = 0;
 let use: (api: Blkback) => void = () => {};
 
 describe('connections made and unmade', () => {
-  it('under any schedule, with doorbells late, store conflicts and pages held, end where they should', () => {
-    const seeds = process.env['PARAVIRT_FULL'] === undefined ? 25 : 500;
+  const seeds = process.env['PARAVIRT_FULL'] === undefined ? 25 : 500;
+  it(`under ${seeds} schedules, with doorbells late, store conflicts and pages held, end where they should`, () => {
     for (let seed = 0; seed < seeds; seed++) {
       const f = fixture({
         machine: {

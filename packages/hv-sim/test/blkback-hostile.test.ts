@@ -5,6 +5,9 @@ import { attachDisk, createMachine, type Disk, delayFilter, expectNoLeaks, LATER
 import { type Fixture, fixture, RawFront, statusOf } from './blkback-fixture.ts';
 
 const FULL = process.env['PARAVIRT_FULL'] !== undefined;
+const RINGS = FULL ? 2000 : 40;
+const STORES = FULL ? 1000 : 25;
+const SEEDS = FULL ? 200 : 20;
 const MIB = 1 << 20;
 const now = (f: { machine: Fixture['machine'] }): void => {
   f.machine.run({ untilTicks: f.machine.now });
@@ -251,7 +254,7 @@ describe('an impossible producer index', () => {
 
 describe('anything on the ring', () => {
   /** Goal: no bytes of a frontend's cost more than its own connection. Method: random slots, indices and doorbells; then a look at everything. */
-  it('is answered or stops the ring; the disk sees nothing out of bounds, nothing stays mapped, others are served', () => {
+  it(`is answered or stops the ring; the disk sees nothing out of bounds, nothing stays mapped, in ${RINGS} runs`, () => {
     fc.assert(
       fc.property(
         fc.array(fc.tuple(fc.nat(31), fc.uint8Array({ minLength: 112, maxLength: 112 }), fc.nat(20), fc.boolean()), { maxLength: 40 }),
@@ -288,7 +291,7 @@ describe('anything on the ring', () => {
           expect(f.machine.ledger().errors).toEqual([]);
         },
       ),
-      { numRuns: FULL ? 2000 : 40 },
+      { numRuns: RINGS },
     );
   });
 });
@@ -318,7 +321,7 @@ describe('the store under a hostile frontend', () => {
   );
 
   /** Goal: no order of states and no keys leave anything behind or stop the backend. Method: random ones, then the guest's death. */
-  it('any states in any order, with keys that lie or go, leave nothing behind', () => {
+  it(`any states in any order, with keys that lie or go, leave nothing behind, in ${STORES} runs`, () => {
     fc.assert(
       fc.property(
         fc.array(action, { maxLength: 50 }),
@@ -365,7 +368,7 @@ describe('the store under a hostile frontend', () => {
           expectNoLeaks(f.machine);
         },
       ),
-      { numRuns: FULL ? 1000 : 25 },
+      { numRuns: STORES },
     );
   });
 
@@ -401,8 +404,8 @@ describe('doorbells without requests', () => {
 });
 
 describe('grants that fail', () => {
-  it('or say "try again" fail their request or delay it, and nothing leaks, whichever of a batch they hit', () => {
-    for (let seed = 0; seed < (FULL ? 200 : 20); seed++) {
+  it(`or say "try again" fail their request or delay it, and nothing leaks, whichever of a batch they hit, in ${SEEDS} runs`, () => {
+    for (let seed = 0; seed < SEEDS; seed++) {
       const f = fixture({
         machine: {
           seed,

@@ -59,6 +59,28 @@ describe('a request', () => {
     expect(f.device.counters.diskCalls).toBe(stats.stats.write.calls);
   });
 
+  it('of segments whose pages do not follow one another in memory is as many calls, and every byte lands where it belongs', () => {
+    const f = fixture();
+    const front = f.connect();
+    const pages = Array.from({ length: 11 }, (_, i) => front.page(i + 1)).sort((a, b) => ((a * 7) % 11) - ((b * 7) % 11));
+    const grefs = pages.map((page) => front.grant(page));
+    const order = pages.map((page) => front.bytes(page)[0]!);
+    front.put(
+      BLKIF_OP.WRITE,
+      0,
+      grefs.map((gref) => [gref, 0, 7] as const),
+    );
+    expect(go(f, front)[0]!.status).toBe(OKAY);
+    expect(f.device.counters.diskCalls).toBeGreaterThan(1);
+    const seen = order.map((_, i) => {
+      const out = front.page();
+      front.put(BLKIF_OP.READ, i * 8, [[front.grant(out), 0, 7]]);
+      go(f, front);
+      return front.bytes(out).every((byte) => byte === front.bytes(out)[0]) ? front.bytes(out)[0] : -1;
+    });
+    expect(seen).toEqual(order);
+  });
+
   it('gives the guest nothing but the sectors it asked for: the rest of a page that is read into keeps its bytes', () => {
     const f = fixture();
     const front = f.connect();

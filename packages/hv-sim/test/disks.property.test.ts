@@ -13,6 +13,9 @@ import {
   volatileCacheFilter,
 } from '../src/index.ts';
 
+const FULL = process.env['PARAVIRT_FULL'] !== undefined;
+const RUNS = FULL ? 1000 : 40;
+const CUTS = FULL ? 2000 : 100;
 const SECTORS = 256;
 const BYTES = SECTORS * 512;
 
@@ -86,7 +89,7 @@ const stacks: [string, (machine: Machine) => Disk][] = [
 describe('any disk', () => {
   for (const [name, make] of stacks) {
     /** Goal: what is read is what was written last. Method: random calls, one at a time, against an array of bytes. */
-    it(`reads what was written last: ${name}`, () => {
+    it(`reads what was written last, in ${RUNS} runs: ${name}`, () => {
       fc.assert(
         fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
           const machine = createMachine({ seed: 1, ramBytes: 1 << 20 });
@@ -127,7 +130,7 @@ describe('any disk', () => {
             if (op === 'read') expect(Buffer.compare(memory.u8.subarray(0, bytes), model.subarray(offset, offset + bytes))).toBe(0);
           }
         }),
-        { numRuns: process.env['PARAVIRT_FULL'] ? 1000 : 40 },
+        { numRuns: RUNS },
       );
     });
   }
@@ -138,7 +141,7 @@ describe('a power cut', () => {
    * Goal: what was flushed survives; what was not is, sector by sector, one of the versions since, or the flushed one.
    * Method: random writes, zeroing and flushes against a list of the versions that each sector may have.
    */
-  it('leaves of each sector a version not older than its last flush', () => {
+  it(`leaves of each sector a version not older than its last flush, in ${CUTS} cuts`, () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 60 }), fc.nat(), fc.boolean(), (steps, seed, small) => {
         const inner = memoryDisk({ sizeBytes: BYTES });
@@ -180,7 +183,7 @@ describe('a power cut', () => {
           expect(versions[s]).toContain(after.u8[0]);
         }
       }),
-      { numRuns: process.env['PARAVIRT_FULL'] ? 2000 : 100 },
+      { numRuns: CUTS },
     );
   });
 });
