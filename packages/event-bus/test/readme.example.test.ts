@@ -3,14 +3,24 @@ import { expect, it, vi } from 'vitest';
 
 const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
 
-it("runs the README's example as it is printed", async () => {
-  const code = /## Use[\s\S]*?```ts\n([\s\S]*?)```/.exec(readme)?.[1];
-  const file = new URL('./readme.example.generated.ts', import.meta.url);
-  writeFileSync(file, code ?? 'throw new Error("the README has no example")');
+const examples = [...readme.matchAll(/```ts\n([\s\S]*?)```\n\n```text\n([\s\S]*?)```/g)].map(([, code, output], index) => ({
+  number: index + 1,
+  code: code!,
+  output: output!,
+}));
+
+it('shows no code without what it prints', () => {
+  expect(readme.match(/^```ts$/gm)).toHaveLength(examples.length);
+  expect(examples.length).toBeGreaterThan(1);
+});
+
+it.each(examples)("runs the README's example $number as it is printed", async ({ number, code, output }) => {
+  const file = new URL(`./readme.example.generated-${number}.ts`, import.meta.url);
+  writeFileSync(file, code);
   const log = vi.spyOn(console, 'log').mockImplementation(() => undefined);
   try {
     await import(file.href);
-    expect(log.mock.calls.map((args) => args.join(' '))).toEqual(['flushed 8 sectors', 'rung', '999 rings merged']);
+    expect(`${log.mock.calls.map((args) => args.join(' ')).join('\n')}\n`).toBe(output);
   } finally {
     log.mockRestore();
     rmSync(file);
