@@ -56,8 +56,8 @@ export class BlockDevice {
   }
 
   /**
-   * Connects, or waits for a connection that is under way. The handshake begins before this returns, so a host that steps its
-   * machine by hand may ignore the promise and look at `state`.
+   * Connects, or waits for a connection that is under way. The handshake begins before this returns. A host that steps its machine
+   * by hand and wants no promise calls `device.start()` and looks at `state`.
    * @throws {BlkfrontError} `wrong-state`, `bad-store`, `gone`, `aborted`.
    */
   async connect(options: WaitOptions = {}): Promise<BlkInfo> {

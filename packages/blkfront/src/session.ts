@@ -387,6 +387,8 @@ export class Session {
     for (const { ring } of this.connection?.queues ?? []) ring.refusal = ERRNO.ENODEV;
     this.change('closing', reason);
     this.armClose();
+    // A suspended device does not look at its backend; one that closes does.
+    if (this.watches.length === 0) this.watchBackend();
     if (state === 'connected') this.progress();
     else if (this.lettingGo) {
       // Closed is said already; the old rings stay until the backend has said it too.

@@ -83,6 +83,7 @@ describe('a device whose backend comes and goes', () => {
       dev.device.suspend();
       if (resume) dev.device.resume();
       await settled(world, dev.close());
+      expect(world.time.now()).toBe(0);
       expect(await settled(world, write)).toBe('gone');
       expect(back.errors).toEqual([]);
       world.time.run(2000);
