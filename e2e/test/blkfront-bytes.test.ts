@@ -147,6 +147,18 @@ describe('the bytes of a connection', () => {
     expect(stack.leftovers()).toEqual([]);
   });
 
+  it('come about also when the frontend is ready seconds before the backend knows its disk', async () => {
+    const stack = new Stack({ attach: { hotplug: 'manual' } });
+    stack.dev.device.start();
+    stack.run(7000);
+    expect([stack.front('state'), stack.back('state')]).toEqual(['3', '2']);
+    expect(stack.dev.state).toBe('initialised');
+    stack.attached.plug();
+    stack.run();
+    expect([stack.front('state'), stack.back('state')]).toEqual(['4', '4']);
+    expect((await stack.settled(stack.dev.read(0, 512))).length).toBe(512);
+  });
+
   it('come back after an orderly close of a hundred connections in a row', async () => {
     const stack = new Stack({ front: { queues: 2, ringPages: 2 } });
     for (let i = 0; i < 100; i++) {
