@@ -79,7 +79,9 @@ export async function loadPlugins(paths: readonly string[]): Promise<Extensions>
     try {
       module = (await import(pathToFileURL(resolve(path)).href)) as Record<string, unknown>;
     } catch (error) {
-      throw new CliError(`--plugin ${path}: ${(error instanceof Error ? error.message : String(error)).split('\n')[0]}`, exitCodes.usage, { cause: error });
+      throw new CliError(`--plugin ${path}: ${(error instanceof Error ? error.message : String(error)).split('\n')[0]}`, exitCodes.usage, {
+        cause: error,
+      });
     }
     const source = (typeof module['default'] === 'object' && module['default'] !== null ? module['default'] : module) as Record<
       string,

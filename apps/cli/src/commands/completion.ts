@@ -14,6 +14,7 @@ export const completionCommand: Command<CliContext> = buildCommand<Record<never,
         {
           brief: 'bash, zsh or fish',
           placeholder: 'shell',
+          proposeCompletions: (partial: string) => shells.filter((each) => each.startsWith(partial)),
           parse(text: string): Shell {
             const shell = shells.find((each) => each === text);
             if (!shell) throw new Error(`${JSON.stringify(text)} is not known; allowed is ${shells.join(', ')}`);
