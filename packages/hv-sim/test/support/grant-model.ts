@@ -144,7 +144,14 @@ export class GrantModel {
   }
 
   /** Status that pinning must give: 0 with the page, or the refusal. */
-  #claim(granter: Party, ref: number, domid: number, readonly: boolean, mapping: boolean, deep = true): { status: number; page: number; start: number; length: number } {
+  #claim(
+    granter: Party,
+    ref: number,
+    domid: number,
+    readonly: boolean,
+    mapping: boolean,
+    deep = true,
+  ): { status: number; page: number; start: number; length: number } {
     const no = (status: number) => ({ status, page: -1, start: 0, length: 0 });
     if (ref >= entriesOf(granter)) return no(-3);
     const pins = this.#pins(granter, ref);

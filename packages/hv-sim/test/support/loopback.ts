@@ -80,7 +80,8 @@ export function useLoopback(guest: Domain, dom0: DomId, done: () => void): void 
     front.getResponse(response);
     const bytes = new Uint8Array(4096);
     guest.memory.read(dataGfn * 4096, bytes);
-    if (response.idLo !== guest.id || bytes.some((byte) => byte !== (guest.id & 0x7f) + 1)) throw new Error(`domain ${guest.id} got wrong bytes`);
+    if (response.idLo !== guest.id || bytes.some((byte) => byte !== (guest.id & 0x7f) + 1))
+      throw new Error(`domain ${guest.id} got wrong bytes`);
     grants.endForeignAccess(dataRef);
     ask(0xff);
     done();
