@@ -3,6 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { GrantModel, RAM } from './support/grant-model.ts';
 
 const runs = process.env['PARAVIRT_FULL'] === undefined ? 100 : 3000;
+/** Milliseconds after which a campaign on a slow machine ends with what it has seen. */
+const limit = process.env['PARAVIRT_FULL'] === undefined ? 120_000 : 1_800_000;
 const SELF = 0x7ff0;
 
 /** Numbers from which an operation takes what it needs. */
@@ -99,25 +101,29 @@ function act(model: GrantModel, [kind, who, other, a, b, c]: [number, number, nu
  * and rewrite entries behind the hypervisor's back, beside a model in maps that reads the same bytes.
  */
 describe('the hypervisor’s side of grants', () => {
-  it(`agrees with a model in maps after every step (${runs} schedules)`, () => {
-    let steps = 0;
-    fc.assert(
-      fc.property(fc.array(step, { minLength: 40, maxLength: 160, size: 'max' }), fc.nat(), (script, seed) => {
-        const model = new GrantModel(seed);
-        for (const one of script) {
-          act(model, one);
-          model.check();
-          steps++;
-        }
-        for (const party of model.parties) model.kill(party);
-        expect(model.machine.freeFrames).toBe(model.freeAtStart);
-      }),
-      { numRuns: runs, interruptAfterTimeLimit: 300_000, markInterruptAsFailure: false },
-    );
-    expect(steps).toBeGreaterThanOrEqual(runs * 40);
-    if (process.env['PARAVIRT_SEEN'] !== undefined) console.log(Object.fromEntries([...seen].sort()));
-    for (const key of ['5:0', '5:-1', '5:-9', '5:-5', '9:0', '9:-4', '11:0', '11:-1', '11:-8', '13:0', '13:-16', '14:true', '14:0']) {
-      expect(seen.get(key) ?? 0, key).toBeGreaterThan(0);
-    }
-  }, 600_000);
+  it(
+    `agrees with a model in maps after every step (${runs} schedules)`,
+    () => {
+      let steps = 0;
+      fc.assert(
+        fc.property(fc.array(step, { minLength: 40, maxLength: 160, size: 'max' }), fc.nat(), (script, seed) => {
+          const model = new GrantModel(seed);
+          for (const one of script) {
+            act(model, one);
+            model.check();
+            steps++;
+          }
+          for (const party of model.parties) model.kill(party);
+          expect(model.machine.freeFrames).toBe(model.freeAtStart);
+        }),
+        { numRuns: runs, interruptAfterTimeLimit: limit, markInterruptAsFailure: false },
+      );
+      expect(steps).toBeGreaterThanOrEqual(runs * 40);
+      if (process.env['PARAVIRT_SEEN'] !== undefined) console.log(Object.fromEntries([...seen].sort()));
+      for (const key of ['5:0', '5:-1', '5:-9', '5:-5', '9:0', '9:-4', '11:0', '11:-1', '11:-8', '13:0', '13:-16', '14:true', '14:0']) {
+        expect(seen.get(key) ?? 0, key).toBeGreaterThan(0);
+      }
+    },
+    2 * limit,
+  );
 });
