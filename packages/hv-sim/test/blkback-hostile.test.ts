@@ -622,6 +622,29 @@ describe('fairness', () => {
     return waits;
   }
 
+  it('a storm of doorbells is dammed while others are at work too', () => {
+    const f = fixture({ blkback: { turnCost: 1 } });
+    const other = f.machine.createDomain({ pages: 64 });
+    const attached = attachDisk(f.host, { frontend: other.id, disk: memoryDisk({ sizeBytes: MIB }) });
+    const worker = f.connect();
+    const storm = new RawFront(other, attached.frontendPath);
+    storm.publish();
+    now(f);
+    const gref = worker.grant(worker.page());
+    for (let round = 0; round < 20; round++) {
+      for (let i = 0; i < 32; i++) worker.put(BLKIF_OP.READ, 0, [[gref, 0, 7]]);
+      worker.ring();
+      for (let i = 0; i < 50; i++) {
+        f.machine.step();
+        other.events.send(storm.queues[0]!.port);
+      }
+      now(f);
+      expect(worker.answers()).toHaveLength(32);
+    }
+    const { counters } = f.host.blkback.device(other.id, 51712)!;
+    expect(counters.doorbellsIn).toBeLessThan(60);
+  });
+
   for (const queues of [1, 4]) {
     it(`a small request waits for at most two turns of a frontend that floods ${queues} queue(s)`, () => {
       const waits = contest(queues);

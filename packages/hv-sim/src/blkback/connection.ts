@@ -11,7 +11,7 @@ import { BackQueue } from './queue.ts';
 import { type Turns, TurnTaker } from './turns.ts';
 import type { BlkbackCounters, BlkbackDeps, LocatedPage } from './types.ts';
 
-/** Doorbells in a row that found nothing before the port is masked for a while, and the longest while. */
+/** Turns in a row that found nothing before a doorbell gets its port masked for a while, and the longest while. */
 const SPURIOUS_MAX = 16;
 const SPURIOUS_TICKS_MAX = 64;
 
@@ -60,8 +60,6 @@ interface Ring {
   queue: BackQueue | undefined;
   mappings: QueueMappings | undefined;
   closed: boolean;
-  /** Doorbells in a row that found nothing. */
-  spurious: number;
   subscription: { unsubscribe(): void } | undefined;
 }
 
@@ -150,7 +148,6 @@ export class Connection {
       queue: undefined,
       mappings: undefined,
       closed: false,
-      spurious: 0,
       subscription: undefined,
     };
     this.rings.push(ring);
@@ -236,19 +233,14 @@ export class Connection {
     const { counters, shared } = this.setup;
     counters.doorbellsIn++;
     const cost = shared.turns.rung(this.taker, queue);
-    // The others come first: what this one finds is seen in its turn.
-    if (cost < 0) return;
-    if (cost > 0 || queue.inFlight > 0) {
-      ring.spurious = 0;
-      return;
-    }
-    counters.doorbellsSpurious++;
-    ring.spurious++;
-    if (ring.spurious <= SPURIOUS_MAX || ring.port === undefined) return;
+    if (cost === 0 && queue.idleTurns > 0) counters.doorbellsSpurious++;
+    // Where others come first, what this doorbell was good for is known after its turn, and tells on the next.
+    const idle = queue.idleTurns - SPURIOUS_MAX;
+    if (idle <= 0 || ring.port === undefined) return;
     const port = ring.port;
     const { events, scheduler } = shared.deps;
     events.mask(port);
-    const ticks = Math.min(2 ** (ring.spurious - SPURIOUS_MAX), SPURIOUS_TICKS_MAX);
+    const ticks = Math.min(2 ** idle, SPURIOUS_TICKS_MAX);
     const timer = scheduler.schedule(() => {
       this.timers.delete(timer);
       if (ring.port === port) events.unmask(port);

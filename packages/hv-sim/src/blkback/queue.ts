@@ -51,6 +51,8 @@ export class BackQueue implements RequestOwner {
   inFlight = 0;
   /** No new requests: the connection ends. */
   private stopped = false;
+  /** Turns in a row in which there was nothing to do. */
+  idleTurns = 0;
   /** In the list of those who want a turn. */
   queued = false;
   nextReady: BackQueue | undefined = undefined;
@@ -92,8 +94,6 @@ export class BackQueue implements RequestOwner {
    * @returns the cost; more than `budget` where the last request was larger than what was left. 0: there was nothing to do.
    */
   turn(budget: number): number {
-    const { events, port } = this.setup;
-    const { counters } = this;
     this.inTurn = true;
     this.cost = 0;
     this.time = this.setup.scheduler.now();
@@ -101,11 +101,13 @@ export class BackQueue implements RequestOwner {
     this.answerFinished();
     if (!this.halted && !this.stopped) this.consume(budget);
     this.inTurn = false;
+    this.idleTurns = this.cost > 0 || this.inFlight > 0 ? 0 : this.idleTurns + 1;
     if (this.ring.rspProdPvt !== this.published) {
       this.published = this.ring.rspProdPvt;
+      this.idleTurns = 0;
       if (this.ring.push()) {
-        counters.doorbellsOut++;
-        events.send(port);
+        this.counters.doorbellsOut++;
+        this.setup.events.send(this.setup.port);
       }
     }
     this.care.tend(this.stopped);
@@ -117,8 +119,7 @@ export class BackQueue implements RequestOwner {
   stop(): void {
     this.stopped = true;
     this.care.stop();
-    if (this.inFlight === 0 || this.queued || this.inTurn) return;
-    if (this.parked !== undefined) this.setup.ready(this);
+    if (this.parked !== undefined && !this.inTurn) this.setup.ready(this);
   }
 
   private consume(budget: number): void {
@@ -156,7 +157,6 @@ export class BackQueue implements RequestOwner {
   }
 
   private take(): void {
-    const { counters } = this;
     const { message } = this.setup;
     this.ring.getRequest(message);
     const request = this.acquire();
@@ -165,7 +165,7 @@ export class BackQueue implements RequestOwner {
     request.sector = message.sector;
     request.operation = message.operation;
     this.cost++;
-    counters.requests++;
+    this.counters.requests++;
     switch (message.operation) {
       case READ:
       case WRITE:
