@@ -45,7 +45,7 @@ try {
         best(figures.tree, run(join(folder, 'tree'), [join(folder, `${slots}`)]));
       }
       best(figures.paravirt, run(process.execPath, ['--expose-gc', here('one.mjs'), 'paravirt', `${slots}`]));
-      if (i === 0 || slots < 1000) best(figures.plain, run(process.execPath, [here('one.mjs'), 'plain', `${slots}`]));
+      if (i < 3 || slots < 1000) best(figures.plain, run(process.execPath, [here('one.mjs'), 'plain', `${slots}`]));
     }
   }
 } finally {
