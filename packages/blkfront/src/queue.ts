@@ -155,6 +155,7 @@ export class Ring {
     this.polling = true;
     this.plugs++;
     let handled = 0;
+    let whole = false;
     const most = this.ring.entries * 2;
     try {
       do {
@@ -174,7 +175,10 @@ export class Ring {
         }
       } while (!this.stopped && this.ring.finalCheck() > 0);
       if (!this.stopped && this.stalled.length > 0) this.retryStalled();
+      whole = true;
     } finally {
+      // A completer that threw must not keep the others from their answers.
+      if (!whole && !this.stopped) this.parts.onBacklog(this.index);
       this.polling = false;
       this.plugs--;
       if (this.plugs === 0 && !this.stopped) this.push();

@@ -30,4 +30,21 @@ describe('a block device over its loopback backend', () => {
     expect(world.bytes(gfns[1]!)[1024]).toBe(0);
     expect(world.bytes(gfns[0]!)[0]).toBe(0);
   });
+
+  it('hands out every answer although a completer throws', () => {
+    const { world, dev } = connected({ persistent: false });
+    const gfn = [world.page()];
+    const done: number[] = [];
+    dev.device.onDone = (cookie) => {
+      done.push(cookie);
+      if (cookie === 1) throw new Error('the caller is at fault');
+    };
+    for (let i = 0; i < 4; i++) dev.device.submit(OP.READ, 0, gfn, 0, 8, i);
+    expect(() => world.time.settle()).toThrow('the caller is at fault');
+    world.time.run(1);
+    expect(done).toEqual([0, 1, 2, 3]);
+    dev.device.submit(OP.READ, 0, gfn, 0, 8, 4);
+    world.time.settle();
+    expect(done).toEqual([0, 1, 2, 3, 4]);
+  });
 });
