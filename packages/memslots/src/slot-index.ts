@@ -207,9 +207,16 @@ export class SlotIndex {
 
   /** Position of the last block that begins at or before (key, row); -1 when there is none. Entries of one key may fill several blocks. */
   #positionFor(key: number, row: number): number {
-    let position = this.blockOf(key);
-    while (position > 0 && !this.#begins(position, key, row)) position -= 1;
-    return position;
+    const position = this.blockOf(key);
+    if (position <= 0 || this.#begins(position, key, row)) return position;
+    let low = Math.max(0, this.blockOf(key - 1));
+    let high = position - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >>> 1;
+      if (this.#begins(middle, key, row)) low = middle;
+      else high = middle - 1;
+    }
+    return low;
   }
 
   /** Whether the block at `position` begins at or before (key, row). */

@@ -29,7 +29,7 @@ const shapes: Record<string, Shape> = {
     pages: (below) => 1 + below(2),
     host: (below) => below(40),
   },
-  'every slot over the same host pages': { slots: 600, base: (below) => below(2 ** 31), pages: (below) => 1 + below(3), host: () => 5 },
+  'every slot over the same host pages': { slots: 1200, base: (below) => below(2 ** 31), pages: (below) => 1 + below(3), host: () => 5 },
 };
 
 const full = process.env['PARAVIRT_FULL'] !== undefined;
