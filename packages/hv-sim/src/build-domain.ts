@@ -24,7 +24,8 @@ function tableFrames(world: World, core: DomainCore): TableFrames {
     (kind === 'shared' ? core.memory.grantGfn : core.memory.statusGfn) + index;
   return {
     take(kind, index) {
-      if (world.faults.wants('ref-alloc') && world.faults.strike('ref-alloc', core.id) >= 0) return -1;
+      // Not while the domain is being made: the frame that the toolstack's grants stand in is part of it.
+      if (core.face !== undefined && world.faults.wants('ref-alloc') && world.faults.strike('ref-alloc', core.id) >= 0) return -1;
       const gfn = gfnOf(kind, index);
       const kept = core.tableReserve[gfn - core.memory.grantGfn];
       const mfn = kept ?? world.frames.alloc(core.heap, core.id);
@@ -68,10 +69,12 @@ export function buildDomain(world: World, options: DomainOptions, id: number): D
   const grantFramesMax = whole('grantFramesMax', options.grantFramesMax ?? 64, 1, 65_536);
   const statusFramesMax = Math.ceil(grantFramesMax / 8);
   const wanted = whole('pages', options.pages ?? 1024, 1, 2 ** 26);
+  const handlesMax = whole('handlesMax', options.handlesMax ?? 262_144, 1, 2 ** 24);
+  const windowPages = whole('windowPages', options.windowPages ?? 2 ** 20, 1, 2 ** 24);
+  const words = sharedInfoOffsets(options.abi ?? 'x86_64');
+  // The store's and the console's ports are the first two.
+  if (options.portMax !== undefined) whole('portMax', options.portMax, 2, words.ports - 1);
   const heapPages = whole('heapPages', options.heapPages ?? 8, 0, 2 ** 26);
-  const own = ownBank(world, options, 4 + grantFramesMax + statusFramesMax + heapPages, wanted);
-  const ramPages = own?.ramPages ?? wanted;
-  const reservedPages = whole('reservedPages', options.reservedPages ?? 0, 0, ramPages);
   const commandLine = options.commandLine ?? '';
   if (commandLine.length > 1023) {
     throw new HvError({
@@ -81,13 +84,17 @@ export function buildDomain(world: World, options: DomainOptions, id: number): D
       allowed: 'at most 1023 bytes',
     });
   }
+  whole('reservedPages', options.reservedPages ?? 0, 0, 2 ** 26);
+  const own = ownBank(world, options, 4 + grantFramesMax + statusFramesMax + heapPages, wanted);
+  const ramPages = own?.ramPages ?? wanted;
+  const reservedPages = Math.min(options.reservedPages ?? 0, ramPages);
   const core = new DomainCore({
     id,
     name: options.name ?? `domain-${id}`,
     abi: options.abi ?? 'x86_64',
     privileged: options.privileged ?? id === 0,
     grantFramesMax,
-    handlesMax: whole('handlesMax', options.handlesMax ?? 262_144, 1, 2 ** 24),
+    handlesMax,
     bank: own?.bank,
     heap: own?.bank.heap ?? world.heap,
     tableFrames: (self) => tableFrames(world, self),
@@ -124,7 +131,7 @@ export function buildDomain(world: World, options: DomainOptions, id: number): D
     frames,
     now: world.pulse,
     domid: id,
-    windowPages: whole('windowPages', options.windowPages ?? 2 ** 20, 1, 2 ** 24),
+    windowPages,
     chunksMax: 65_536,
   });
   core.pages = new GuestPageList(core.memory, frames, reservedPages);
@@ -146,7 +153,6 @@ export function buildDomain(world: World, options: DomainOptions, id: number): D
   growTable(core.grants, 1, core.tableFrames, frames);
 
   const shared = core.boot[SHARED_INFO]!;
-  const words = sharedInfoOffsets(core.abi);
   core.ports = world.channels.addDomain({
     domid: id as DomId,
     views: shared.views,

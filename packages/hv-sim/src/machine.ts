@@ -169,6 +169,8 @@ class SimulatedMachine implements Machine {
   createDomain(options: DomainOptions = {}): Domain {
     if (options.abi !== undefined) checkAbi(options.abi);
     const id = this.#pickId(options.id);
+    // Each living domain takes two ports of the store's and the console's daemons.
+    if (this.#world.services.full) throw new HvError({ code: 'out-of-memory', wanted: 1, free: 0 });
     const core = buildDomain(this.#world, { isolated: this.#isolated, ...options }, id);
     if (options.id === undefined) this.#nextId = id + 1;
     armDomain(this.#world, core);

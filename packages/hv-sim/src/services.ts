@@ -49,6 +49,11 @@ export class Services {
     this.#ports = parts.channels.addDomain({ domid: SERVICE_DOMID as DomId, ...this.#words });
   }
 
+  /** Whether two more ports can be had: there are 4,095, two a domain. */
+  get full(): boolean {
+    return this.#bound.size >= 2047;
+  }
+
   /** Makes the domain's two ports and stands at their other ends. */
   bind(core: DomainCore): void {
     const { id } = core;

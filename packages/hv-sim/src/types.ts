@@ -256,6 +256,7 @@ export interface Machine {
   readonly doorbells: DoorbellCounts;
 
   /**
+   * At most 2,047 domains live at once.
    * @throws {HvError} `domid-taken`; `out-of-memory`, with everything undone; `bad-argument`.
    */
   createDomain(options?: DomainOptions): Domain;

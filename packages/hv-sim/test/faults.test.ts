@@ -64,7 +64,7 @@ describe('faults', () => {
   });
 
   it('keep a grant table from growing', () => {
-    const machine = machineOf([{ kind: 'ref-alloc', atReach: 3 }]);
+    const machine = machineOf([{ kind: 'ref-alloc', atReach: 2 }]);
     const domain = machine.createDomain({ pages: 8 });
     expect(domain.hypercalls.setupTable(3, [])).toBe(-1);
     expect(machine.ledger().errors).toEqual([]);

@@ -43,6 +43,21 @@ describe('machine memory', () => {
     expect(machine.freeFrames).toBe(before);
     machine.createDomain({ pages: 32 });
     expect(refusal(() => machine.createDomain({ id: 1, pages: 1 }))).toEqual({ code: 'domid-taken', domid: 1 });
+    const left = machine.freeFrames;
+    for (const wrong of [
+      { portMax: 1 },
+      { handlesMax: 0 },
+      { windowPages: 0.5 },
+      { reservedPages: -1 },
+      { grantFramesMax: 0 },
+      { commandLine: 'x'.repeat(1024) },
+    ]) {
+      expect(refusal(() => machine.createDomain({ pages: 4, ...wrong }))).toMatchObject({
+        code: 'bad-argument',
+        argument: Object.keys(wrong)[0],
+      });
+      expect([machine.freeFrames, machine.domains().length]).toEqual([left, 1]);
+    }
     expect(refusal(() => machine.createDomain({ pages: 0 }))).toMatchObject({ code: 'bad-argument', argument: 'pages', value: '0' });
     expect(refusal(() => createMachine({ seed: 1, ramBytes: 5000 * 3 }))).toMatchObject({ code: 'bad-argument', argument: 'ramBytes' });
   });
