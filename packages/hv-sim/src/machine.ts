@@ -332,11 +332,17 @@ class SimulatedMachine implements Machine {
   }
 
   close(): void {
-    this.#plugins.releaseAll();
-    for (const core of [...this.#world.parties]) {
-      if (core === undefined) continue;
-      if (core.alive) this.shutdown(core.face);
-    }
+    const errors: unknown[] = [];
+    const attempt = (act: () => void): void => {
+      try {
+        act();
+      } catch (error) {
+        errors.push(error);
+      }
+    };
+    attempt(() => this.#plugins.releaseAll());
+    for (const core of [...this.#world.parties]) if (core?.alive === true) attempt(() => this.shutdown(core.face));
+    if (errors.length > 0) throw errors[0];
     this.#world.faults.expectAllFired();
   }
 }

@@ -306,6 +306,9 @@ export interface Machine {
   expectNoLeaks(): void;
   /** The grant tables as the hypervisor's debug key prints them. */
   dumpGrants(): string;
-  /** Detaches every plugin, destroys every domain, and checks that no requested fault stayed unfired. */
+  /**
+   * Detaches every plugin, ends every domain, and checks that no requested fault stayed unfired. Goes on when a plugin throws as it is
+   * detached, and throws that at the end. @throws {HvError} `fault-never-fired`
+   */
   close(): void;
 }

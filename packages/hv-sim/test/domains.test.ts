@@ -271,7 +271,9 @@ describe('plugins', () => {
       },
       {},
     );
+    const guest = machine.createDomain({ pages: 8 });
     expect(() => machine.close()).toThrow('stuck');
+    expect(guest.state).toBe('gone');
     expect(log).toEqual(['+one', '-one']);
   });
 });
