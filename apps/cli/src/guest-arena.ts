@@ -13,11 +13,19 @@ export class GuestArena {
   readonly #memory: Uint8Array;
   readonly #free: Uint8Array[] = [];
 
+  readonly #slots: number;
+
   private constructor(gfns: readonly number[], memory: Uint8Array, slotBytes: number) {
     this.gfns = gfns;
     this.#memory = memory;
     this.#slotBytes = slotBytes;
     for (let at = 0; at + slotBytes <= memory.length; at += slotBytes) this.#free.push(memory.subarray(at, at + slotBytes));
+    this.#slots = this.#free.length;
+  }
+
+  /** Slots that somebody has. */
+  get lent(): number {
+    return this.#slots - this.#free.length;
   }
 
   /** Undefined where the guest's pages do not lie side by side in the host's memory. */

@@ -81,6 +81,7 @@ const commands: Readonly<Record<string, (target: Controlled, args: readonly stri
       backend: { ...served.stack.blkback.counters },
       filters: filterReports(disk),
       references: referencesOf(served),
+      buffersLent: served.buffersLent,
       faults: disk.faults(),
       nbd: { ...server.counters },
     };

@@ -35,6 +35,8 @@ export interface ServedDisk {
   pause(): void;
   resume(): void;
   readonly paused: boolean;
+  /** Buffers of the guest's memory that transfers have. */
+  readonly buffersLent: number;
   /** Makes what was answered durable, closes the device, and ends the machine. */
   close(): void;
 }
@@ -159,6 +161,9 @@ export function serveDisk(options: ServedOptions): ServedDisk {
   return {
     stack,
     target: alignedTarget(inner, info.sectorBytes),
+    get buffersLent() {
+      return arena?.lent ?? 0;
+    },
     get paused() {
       return paused;
     },
