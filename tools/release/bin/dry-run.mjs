@@ -9,6 +9,7 @@ const { values } = parseArgs({
   options: {
     root: { type: 'string', default: join(fileURLToPath(import.meta.url), '..', '..', '..', '..') },
     registry: { type: 'string' },
+    snapshot: { type: 'string' },
     only: { type: 'string', multiple: true },
     keep: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
@@ -19,17 +20,19 @@ if (values.help) {
 
   --only NAME      try only this package at the end (may be repeated); all are versioned, built, checked and published
   --registry URL   publish there instead of to a registry of its own; refused unless it is on loopback
+  --snapshot NAME  rehearse the snapshot of a branch instead
   --root DIR       the checkout (this one)
   --keep           leave the scratch folder and say where it is`);
   process.exit(0);
 }
-const { root, registry, only, keep } = values;
+const { root, registry, snapshot, only, keep } = values;
 try {
   const { published } = await releaseDryRun({
     root,
     keep,
     log: (line) => console.log(line),
     ...(registry === undefined ? {} : { registry }),
+    ...(snapshot === undefined ? {} : { snapshot }),
     ...(only === undefined ? {} : { only }),
   });
   console.log(published.join('\n'));

@@ -2,6 +2,7 @@
 // Versions, builds and publishes what this checkout would release, as a snapshot that names its branch: pnpm snapshot BRANCH
 import { spawnSync } from 'node:child_process';
 import { pendingChangesets } from '../lib/changesets.mjs';
+import { SNAPSHOT_TAG, snapshotTag } from '../lib/snapshot.mjs';
 
 const branch = process.argv[2];
 if (branch === undefined) {
@@ -12,12 +13,10 @@ if (pendingChangesets('.').size === 0) {
   console.log('no changeset is pending: there is nothing to publish');
   process.exit(0);
 }
-// A prerelease identifier has letters, digits and hyphens only, and a number must not begin with 0.
-const tag = `branch-${branch.replace(/[^0-9A-Za-z]+/g, '-').replace(/^-+|-+$/g, '')}`;
 for (const [command, ...args] of [
-  ['changeset', 'version', '--snapshot', tag],
+  ['changeset', 'version', '--snapshot', snapshotTag(branch)],
   ['turbo', 'run', 'build'],
-  ['changeset', 'publish', '--no-git-tag', '--tag', 'snapshot'],
+  ['changeset', 'publish', '--no-git-tag', '--tag', SNAPSHOT_TAG],
 ]) {
   const { status } = spawnSync(/** @type {string} */ (command), args, { stdio: 'inherit', timeout: 20 * 60_000 });
   if (status !== 0) process.exit(status ?? 1);

@@ -9,6 +9,7 @@ import { checkTarball } from './package-checks.mjs';
 import { publishedPackages } from './packages.mjs';
 import { addUser, loopbackRegistry, startRegistry } from './registry.mjs';
 import { CommandError, run } from './run.mjs';
+import { SNAPSHOT_TAG, snapshotTag } from './snapshot.mjs';
 import { strangerEnv, tryPackage } from './stranger.mjs';
 
 const MINUTE = 60_000;
@@ -30,12 +31,12 @@ export class ReleaseError extends Error {
 /**
  * The whole release, on a copy of the checkout and against a registry on loopback: changesets, versions, build, pack, checks of what was
  * packed, publish, and then every package alone in an empty folder.
- * @param {{ root: string, registry?: string, only?: readonly string[], keep?: boolean, log?: (line: string) => void }} options
- *   registry: one that is already up, on loopback; only: names of packages to try at the end
+ * @param {{ root: string, registry?: string, snapshot?: string, only?: readonly string[], keep?: boolean, log?: (line: string) => void }} options
+ *   registry: one that is already up, on loopback; snapshot: rehearse the snapshot of a branch of this name; only: names of packages to try at the end
  * @returns {Promise<{ published: string[], changelogs: Record<string, string> }>} changelogs: of each package, as versioned
  * @throws {ReleaseError} for what a maintainer must mend
  */
-export async function releaseDryRun({ root, registry, only, keep = false, log = () => {} }) {
+export async function releaseDryRun({ root, registry, snapshot, only, keep = false, log = () => {} }) {
   const own = registry === undefined ? undefined : loopbackRegistry(registry);
   const scratch = mkdtempSync(join(tmpdir(), 'paravirt-release-'));
   const started = Date.now();
@@ -81,7 +82,10 @@ export async function releaseDryRun({ root, registry, only, keep = false, log = 
     const pending = pendingChangesets(copy);
     if (pending.size > 0) {
       say(`changeset version: ${[...pending].join(', ')}`);
-      await run('changeset', ['version'], { ...at, timeoutMs: MINUTE });
+      await run('changeset', ['version', ...(snapshot === undefined ? [] : ['--snapshot', snapshotTag(snapshot)])], {
+        ...at,
+        timeoutMs: MINUTE,
+      });
       if (locked)
         await run('pnpm', ['install', '--lockfile-only', '--no-frozen-lockfile', '--prefer-offline'], { ...at, timeoutMs: 3 * MINUTE });
       await git(copy, 'add', '--all');
@@ -123,7 +127,11 @@ export async function releaseDryRun({ root, registry, only, keep = false, log = 
     say(`publishing to ${up.url}`);
     const stranger = strangerEnv(scratch, up);
     const publisher = { ...env, ...Object.fromEntries(Object.entries(stranger).filter(([name]) => /^npm_config_|^no_proxy$/i.test(name))) };
-    await run('changeset', ['publish', '--no-git-tag'], { cwd: copy, env: publisher, timeoutMs: 5 * MINUTE });
+    await run('changeset', ['publish', '--no-git-tag', ...(snapshot === undefined ? [] : ['--tag', SNAPSHOT_TAG])], {
+      cwd: copy,
+      env: publisher,
+      timeoutMs: 5 * MINUTE,
+    });
     const published = [];
     /** @type {Record<string, string>} */
     const changelogs = {};
@@ -131,7 +139,13 @@ export async function releaseDryRun({ root, registry, only, keep = false, log = 
       const changelog = join(copy, folder, 'CHANGELOG.md');
       if (existsSync(changelog)) changelogs[name] = readFileSync(changelog, 'utf8');
       const response = await fetch(`${up.url}${name.replace('/', '%2f')}`, { signal: AbortSignal.timeout(30_000) });
-      const versions = response.ok ? Object.keys(/** @type {{ versions?: object }} */ (await response.json()).versions ?? {}) : [];
+      const document = /** @type {{ versions?: object, 'dist-tags'?: Record<string, string> }} */ (
+        response.ok ? await response.json() : {}
+      );
+      const versions = Object.keys(document.versions ?? {});
+      const tag = snapshot === undefined ? 'latest' : SNAPSHOT_TAG;
+      if (document['dist-tags']?.[tag] !== manifest.version)
+        problems.push(`${name}@${manifest.version} is not what the tag "${tag}" names`);
       if (versions.includes(manifest.version)) published.push(`${name}@${manifest.version}`);
       else
         problems.push(
@@ -140,6 +154,7 @@ export async function releaseDryRun({ root, registry, only, keep = false, log = 
     }
     if (problems.length > 0) throw new ReleaseError(problems);
 
+    if (snapshot !== undefined) return { published, changelogs }; // who installs one names it
     const folders = join(scratch, 'strangers');
     mkdirSync(folders);
     const queue = packages.filter(({ name }) => only === undefined || only.includes(name));

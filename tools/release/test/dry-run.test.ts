@@ -40,6 +40,14 @@ describe('a rehearsed release of one package', () => {
     expect((await rehearse()).published).toEqual(['@paravirt/counter@0.1.0']);
   });
 
+  it('publishes the snapshot of a branch under a version and a tag of its own', async () => {
+    checkout.edit('packages/counter/src/index.ts', (text) => text.replace('+ 1', '+ 2'));
+    checkout.changeset('minor', 'Counts by two.');
+    const commit = checkout.commit('Count by two');
+    const { published } = await releaseDryRun({ root: checkout.folder, snapshot: 'snapshot/by_two' });
+    expect(published).toEqual([`@paravirt/counter@0.2.0-branch-snapshot-by-two-${commit}`]);
+  });
+
   it('fails when the package forgets an export that its README uses', async () => {
     checkout.edit('packages/counter/src/index.ts', (text) =>
       text.replace('export const FIRST', 'const FIRST').replace('+ 1', '+ 1 + FIRST'),
