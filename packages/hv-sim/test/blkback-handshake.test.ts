@@ -33,7 +33,7 @@ interface StoreEvent {
   readonly part: string;
 }
 
-const lines = gunzipSync(readFileSync(new URL('./recordings/vbd-handshake.jsonl.gz', import.meta.url)))
+const lines = gunzipSync(readFileSync(new URL('./recordings/vbd-handshake.lines.gz', import.meta.url)))
   .toString()
   .trim()
   .split('\n');
