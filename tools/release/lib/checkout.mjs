@@ -1,4 +1,4 @@
-import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
 /** What no copy needs where git cannot be asked. */
@@ -15,6 +15,7 @@ export async function copyCheckout(root, copy, git) {
   if (existsSync(join(root, '.git'))) {
     // A clone and not a copy of .git: that may be a file (a worktree), and be written to while we read.
     await git(dirname(copy), 'clone', '--quiet', '--no-hardlinks', root, copy);
+    await endHistory(copy, git);
     await takeWorkTree(root, copy, git);
   } else {
     mkdirSync(copy);
@@ -29,6 +30,19 @@ export async function copyCheckout(root, copy, git) {
   }
   await git(copy, 'add', '--all');
   if ((await git(copy, 'status', '--porcelain')) !== '') await git(copy, 'commit', '--quiet', '-m', 'The work tree as it stands');
+}
+
+/**
+ * A shallow clone's history goes on where nobody can fetch it from, and changesets would ask for more of it for ever. In the copy it begins
+ * where the clone was cut.
+ * @param {string} copy @param {import('./git.mjs').Git} git
+ */
+async function endHistory(copy, git) {
+  const cut = join(copy, '.git', 'shallow');
+  if (!existsSync(cut)) return;
+  const commits = readFileSync(cut, 'utf8').split('\n');
+  rmSync(cut);
+  for (const commit of commits) if (commit !== '') await git(copy, 'replace', '--graft', commit);
 }
 
 /** @param {string} root @param {string} copy @param {import('./git.mjs').Git} git */

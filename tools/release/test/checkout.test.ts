@@ -64,7 +64,9 @@ it('takes a shallow clone, a worktree and a detached head', async () => {
   checkout.commit('More');
   const shallow = join(scratch, 'shallow');
   outside('clone', '--quiet', '--depth', '1', `file://${checkout.folder}`, shallow);
-  expect((await copyOf(shallow)).commits).toBe(1);
+  const cut = await copyOf(shallow);
+  expect(cut.commits).toBe(1);
+  expect(await gitIn(scratch).git(cut.copy, 'rev-parse', '--is-shallow-repository')).toBe('false\n');
   rmSync(join(scratch, 'copy'), { recursive: true });
 
   checkout.git('worktree', 'add', '--quiet', '--detach', join(scratch, 'worktree'), 'HEAD~1');
