@@ -433,11 +433,18 @@ export class Transmission {
     this.#replies.reserveData(header, pending.bytes, pending.region);
   }
 
-  /** Room for the answer to anything that carries no data back: a simple reply, or a structured error. */
+  /**
+   * Room for the answer to anything that carries no data back: a simple reply, or a structured error. No more than that, because only
+   * replies without a gap between them leave in one write.
+   */
   #reserveShort(pending: Pending): void {
-    this.#reserve(pending, STRUCTURED_REPLY_BYTES + 6);
+    this.#reserve(pending, this.#answersInChunks(pending) ? STRUCTURED_REPLY_BYTES + 6 : SIMPLE_REPLY_BYTES);
     pending.replyBytes = SIMPLE_REPLY_BYTES;
     putSimple(pending, pending.region, 0);
+  }
+
+  #answersInChunks({ type }: Pending): boolean {
+    return this.#structured && (type === Cmd.READ || type === Cmd.BLOCK_STATUS);
   }
 
   #done(pending: Pending, errno: number): void {
@@ -451,8 +458,7 @@ export class Transmission {
     if (pending.errno !== 0) {
       this.#counters.errors += 1;
       const wire = wireErrno(pending.errno);
-      const chunked = this.#structured && (pending.type === Cmd.READ || pending.type === Cmd.BLOCK_STATUS);
-      if (chunked) {
+      if (this.#answersInChunks(pending)) {
         const region = pending.region;
         putChunk(pending, region.bytes, region.at, ReplyFlag.DONE, ReplyType.ERROR, 6);
         putU32(region.bytes, region.at + STRUCTURED_REPLY_BYTES, wire);

@@ -33,6 +33,18 @@ describe('requests', () => {
     expect(each.received.length).toBe(32 * (16 + 4096));
   });
 
+  it.each([[false], [true]])('that write and flush together are answered in one write too (structured: %s)', (structured) => {
+    const each = clientOf(memoryTarget(1 << 20), { structured });
+    const before = each.writes;
+    const write = (handle: number): number[] => [
+      ...request({ type: WRITE, offset: handle * 4096, length: 4096, handle }),
+      ...new Uint8Array(4096).fill(handle),
+    ];
+    each.send([...Array.from({ length: 16 }, (_, handle) => write(handle)).flat(), ...request({ type: FLUSH, handle: 16 })]);
+    expect(each.writes - before).toBe(1);
+    for (let handle = 0; handle <= 16; handle += 1) expect(each.takeSimple()).toEqual({ error: 0, handle: BigInt(handle) });
+  });
+
   it('in pieces of any size are the same requests', () => {
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 1, max: 700 }), { minLength: 1, maxLength: 60 }), (cuts) => {
