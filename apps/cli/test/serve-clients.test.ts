@@ -148,7 +148,10 @@ os._exit(0)
       writeFileSync(file('vanish.py'), script);
       for (let round = 0; round < 10; round += 1) sh('env', ['PATH=/usr/bin:/bin', 'python3', 'vanish.py']);
       sh('env', ['PATH=/usr/bin:/bin', 'nbdsh', '-u', server.uri, '-c', 'h.pread(512,0)']);
-      await vi.waitFor(async () => expect(await server.control('stats')).toMatchObject({ nbd: { connectionsOpen: 0 }, buffersLent: 0 }), 10_000);
+      await vi.waitFor(
+        async () => expect(await server.control('stats')).toMatchObject({ nbd: { connectionsOpen: 0 }, buffersLent: 0 }),
+        10_000,
+      );
     },
   );
 
@@ -161,7 +164,10 @@ os._exit(0)
     writeFileSync(file('vanish-write.py'), script);
     for (let round = 0; round < 3; round += 1) sh('env', ['PATH=/usr/bin:/bin', 'python3', 'vanish-write.py']);
     sh('env', ['PATH=/usr/bin:/bin', 'nbdsh', '-u', server.uri, '-c', 'h.pread(512,0)']);
-    await vi.waitFor(async () => expect(await server.control('stats')).toMatchObject({ nbd: { connectionsOpen: 0 }, buffersLent: 0 }), 10_000);
+    await vi.waitFor(
+      async () => expect(await server.control('stats')).toMatchObject({ nbd: { connectionsOpen: 0 }, buffersLent: 0 }),
+      10_000,
+    );
   });
 
   it('still runs after all of that, and ends in order on SIGTERM with its table', async () => {

@@ -3,7 +3,6 @@ import { putU32, u16, u32, u64 } from './bytes.ts';
 import {
   Cmd,
   CmdFlag,
-  Extent,
   REQUEST_BYTES,
   REQUEST_MAGIC,
   ReplyFlag,
@@ -12,10 +11,12 @@ import {
   STRUCTURED_REPLY_BYTES,
   wireErrno,
 } from './constants.ts';
-import { allocationOf, dataAndHoles } from './extents.ts';
+import { allocationOf } from './extents.ts';
 import { ALLOCATION_CONTEXT_ID } from './handshake.ts';
-import { emptyRegion, LENT_BYTES_MIN, type Region, Replies } from './replies.ts';
-import { putChunk, putOffset, putSimple } from './reply-headers.ts';
+import type { Pending } from './pending.ts';
+import { DATA_CHUNK_BYTES, putData, withHoles } from './read-reply.ts';
+import { emptyRegion, LENT_BYTES_MIN, Replies } from './replies.ts';
+import { putChunk, putSimple } from './reply-headers.ts';
 import { refusalOf, type Terms } from './requests.ts';
 import type { NbdCounters, NbdExport, NbdLimits, NbdStream, NbdTarget } from './types.ts';
 
@@ -24,30 +25,6 @@ import type { NbdCounters, NbdExport, NbdLimits, NbdStream, NbdTarget } from './
  * next. Smaller batches are worth one write for all of their replies.
  */
 const PART_BYTES = 256 * 1024;
-
-/** Header of a chunk of data: the chunk's own, and the offset. */
-const DATA_CHUNK_BYTES = STRUCTURED_REPLY_BYTES + 8;
-
-/** One request under way; objects are reused. */
-interface Pending {
-  type: number;
-  handleHi: number;
-  handleLo: number;
-  offset: number;
-  bytes: number;
-  /** What it counts against the connection's bound, bytes. */
-  cost: number;
-  region: Region;
-  /** Length of the reply when the operation succeeds. */
-  replyBytes: number;
-  /** Holes of what was read are told as holes. */
-  sparse: boolean;
-  errno: number;
-  /** A buffer that holds a write's payload: the pool's, or lent by the target. */
-  payload: Uint8Array | undefined;
-  lent: boolean;
-  done: (errno: number) => void;
-}
 
 export interface TransmissionOptions {
   readonly stream: NbdStream;
@@ -281,45 +258,8 @@ export class Transmission {
     this.#charge(pending, pending.bytes);
     this.#reserveData(pending, DATA_CHUNK_BYTES);
     const { bytes, at } = pending.region;
-    this.#putData(pending, at, pending.offset, pending.bytes, ReplyFlag.DONE);
+    putData(pending, at, pending.offset, pending.bytes, ReplyFlag.DONE);
     this.#target.read(pending.offset, bytes.subarray(at + DATA_CHUNK_BYTES, at + DATA_CHUNK_BYTES + pending.bytes), pending.done);
-  }
-
-  /** Writes a data chunk's header at `at`. */
-  #putData(pending: Pending, at: number, offset: number, bytes: number, flags: number): void {
-    const buffer = pending.region.bytes;
-    putChunk(pending, buffer, at, flags, ReplyType.OFFSET_DATA, 8 + bytes);
-    putOffset(buffer, at + STRUCTURED_REPLY_BYTES, offset);
-  }
-
-  /**
-   * Tells the holes of what was read instead of sending their zeroes. The whole range was read all the same: so whatever stands in
-   * front of the disk saw it. Data behind a hole moves to the left, which there is always room for: a hole worth telling is longer
-   * than the headers around it. Returns the length of the reply.
-   */
-  #compact(pending: Pending): number {
-    const pieces = dataAndHoles(this.#target, pending.offset, pending.bytes);
-    if (pieces === undefined) return pending.replyBytes;
-    const { bytes: buffer, at: start } = pending.region;
-    let at = start;
-    let from = start + DATA_CHUNK_BYTES;
-    let { offset } = pending;
-    for (const [index, [bytes, flags]] of pieces.entries()) {
-      const last = index === pieces.length - 1 ? ReplyFlag.DONE : 0;
-      if ((flags & Extent.ZERO) !== 0) {
-        putChunk(pending, buffer, at, last, ReplyType.OFFSET_HOLE, 12);
-        putOffset(buffer, at + STRUCTURED_REPLY_BYTES, offset);
-        putU32(buffer, at + STRUCTURED_REPLY_BYTES + 8, bytes);
-        at += STRUCTURED_REPLY_BYTES + 12;
-      } else {
-        if (at + DATA_CHUNK_BYTES !== from) buffer.copyWithin(at + DATA_CHUNK_BYTES, from, from + bytes);
-        this.#putData(pending, at, offset, bytes, last);
-        at += DATA_CHUNK_BYTES + bytes;
-      }
-      from += bytes;
-      offset += bytes;
-    }
-    return at - start;
   }
 
   // --- writes
@@ -469,7 +409,7 @@ export class Transmission {
         putSimple(pending, pending.region, wire);
         bytes = SIMPLE_REPLY_BYTES;
       }
-    } else if (pending.sparse) bytes = this.#compact(pending);
+    } else if (pending.sparse) bytes = withHoles(pending, this.#target);
     this.#unsentBytes += bytes;
     this.#replies.ready(pending.region, bytes);
     this.#release(pending);

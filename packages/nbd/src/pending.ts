@@ -1,0 +1,22 @@
+import type { Region } from './replies.ts';
+
+/** One request under way; objects are reused. */
+export interface Pending {
+  type: number;
+  handleHi: number;
+  handleLo: number;
+  offset: number;
+  bytes: number;
+  /** What it counts against the connection's bound, bytes. */
+  cost: number;
+  region: Region;
+  /** Length of the reply when the operation succeeds. */
+  replyBytes: number;
+  /** Holes of what was read are told as holes. */
+  sparse: boolean;
+  errno: number;
+  /** A buffer that holds a write's payload: the pool's, or lent by the target. */
+  payload: Uint8Array | undefined;
+  lent: boolean;
+  done: (errno: number) => void;
+}
