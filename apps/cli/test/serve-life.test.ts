@@ -47,7 +47,8 @@ describe('what clients leave behind', () => {
     await round();
     const after = { ...server.usage(), ...(await stats(server)) };
     expect(after.nbd.connections).toBe(2000);
-    expect(after.descriptors).toBe(before.descriptors);
+    // The connection that asked for the counters may still be closing at either look.
+    await vi.waitFor(() => expect(server.usage().descriptors).toBeLessThanOrEqual(before.descriptors), { timeout: 10_000 });
     expect(after.references).toEqual(before.references);
     // What a thousand connections may leave to the collector: less than 32 KiB each.
     expect(after.residentMib).toBeLessThan(before.residentMib + 32);
@@ -70,7 +71,7 @@ describe('what clients leave behind', () => {
       await once(client.socket, 'close');
     }
     await nobody(server);
-    await vi.waitFor(() => expect(server.usage().descriptors).toBe(before));
+    await vi.waitFor(() => expect(server.usage().descriptors).toBeLessThanOrEqual(before), { timeout: 10_000 });
     const client = new RawClient(socketOf(server));
     await client.go();
     expect((await client.read(0, 512)).length).toBe(512);
@@ -90,7 +91,7 @@ describe('what clients leave behind', () => {
     expect((await served.read(4096, 4)).every((byte) => byte === 7)).toBe(true);
     for (const client of [...silent, cut, served]) await client.close();
     await nobody(server);
-    await vi.waitFor(() => expect(server.usage().descriptors).toBe(before));
+    await vi.waitFor(() => expect(server.usage().descriptors).toBeLessThanOrEqual(before), { timeout: 10_000 });
   });
 
   it('serves the next client while one reads no answers', async () => {
@@ -304,7 +305,7 @@ describe('hvsim ctl', () => {
       socket.destroy();
     }
     expect(await server.control('stats')).toMatchObject({ paused: false });
-    await vi.waitFor(() => expect(server.usage().descriptors).toBe(before));
+    await vi.waitFor(() => expect(server.usage().descriptors).toBeLessThanOrEqual(before), { timeout: 10_000 });
   });
 });
 
