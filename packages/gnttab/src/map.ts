@@ -8,22 +8,21 @@ const LAST_DELAY_MS = 255;
 
 /** What the mapping side tells the table. */
 export interface MapHost {
-  mapped(op: MapOp): void;
-  /** Whether `unmapped` is to be called. */
+  /** Whether `mapped` and `unmapped` are to be called. */
+  watchesMaps(): boolean;
   watchesUnmaps(): boolean;
+  mapped(op: MapOp): void;
   unmapped(op: UnmapOp): void;
   retrying(count: number, delayMs: number): void;
-}
-
-/** One kind of batch: how it is carried out, and what follows for an element with a final status. */
-interface BatchKind<Op extends { status: number }> {
-  run(ops: readonly Op[], count: number): number;
-  settled(op: Op): void;
 }
 
 interface Retry {
   cancel(): void;
 }
+
+// Plain constants of this module: a property is loaded at each use.
+const { okay: OKAY, general_error: GENERAL_ERROR, eagain: EAGAIN, bad_page: BAD_PAGE } = GNTST;
+const { host_map: HOST_MAP } = GNTMAP;
 
 /**
  * Maps, unmaps and copies in batches. No status is trusted to have been written: each starts as an error, and one above 0,
@@ -35,38 +34,43 @@ export class Mapper {
   private readonly foreign: ForeignPages;
   private readonly host: MapHost;
   private readonly retries: Set<Retry> = new Set();
-  private readonly mapKind: BatchKind<MapOp>;
-  private readonly copyKind: BatchKind<CopyOp>;
 
   constructor(hypercalls: GrantHypercalls, scheduler: SchedulerLike, foreign: ForeignPages, host: MapHost) {
     this.hypercalls = hypercalls;
     this.scheduler = scheduler;
     this.foreign = foreign;
     this.host = host;
-    this.mapKind = { run: (ops, count) => hypercalls.map(ops, count), settled: (op) => this.mapped(op) };
-    this.copyKind = { run: (ops, count) => hypercalls.copy(ops, count), settled: () => {} };
   }
 
+  /** @returns how many elements are tried again later, or the errno. */
   map(ops: readonly MapOp[], count: number, done: (() => void) | undefined): number {
     if (count === 0) return 0;
-    return this.batch(this.mapKind, ops, count, done);
+    const again = this.tryMap(ops, count);
+    if (again === 0) return 0;
+    return this.later(ops, count, again, done, (late, left) => this.tryMap(late, left));
   }
 
+  /** As `map`. */
   copy(ops: readonly CopyOp[], count: number, done: (() => void) | undefined): number {
     if (count === 0) return 0;
-    return this.batch(this.copyKind, ops, count, done);
+    const again = this.tryCopy(ops, count);
+    if (again === 0) return 0;
+    return this.later(ops, count, again, done, (late, left) => this.tryCopy(late, left));
   }
 
   unmap(ops: readonly UnmapOp[], count: number): number {
-    for (let i = 0; i < count; i++) ops[i]!.status = GNTST.general_error;
-    const result = errno(this.hypercalls.unmap(ops, count));
-    const tell = this.host.watchesUnmaps();
+    const { foreign, host } = this;
+    for (let i = 0; i < count; i++) ops[i]!.status = GENERAL_ERROR;
+    let result = this.hypercalls.unmap(ops, count);
+    if (result !== 0) result = errno(result);
+    const tell = host.watchesUnmaps();
     for (let i = 0; i < count; i++) {
       const op = ops[i]!;
-      if (result < 0 || op.status > 0) op.status = GNTST.general_error;
-      else if (op.status === GNTST.okay) {
-        this.foreign.delete(op.vfn, op.handle);
-        if (tell) this.host.unmapped(op);
+      const { status } = op;
+      if (result < 0 || status > 0) op.status = GENERAL_ERROR;
+      else if (status === OKAY) {
+        foreign.delete(op.vfn, op.handle);
+        if (tell) host.unmapped(op);
       }
     }
     return result;
@@ -79,41 +83,57 @@ export class Mapper {
     for (const retry of all) retry.cancel();
   }
 
-  private mapped(op: MapOp): void {
-    if (op.status !== GNTST.okay) return;
-    if ((op.flags & GNTMAP.host_map) !== 0) this.foreign.set(op.vfn, op.domid, op.ref, op.handle);
-    this.host.mapped(op);
-  }
-
-  private batch<Op extends { status: number }>(
-    kind: BatchKind<Op>,
-    ops: readonly Op[],
-    count: number,
-    done: (() => void) | undefined,
-  ): number {
-    const again = this.attempt(kind, ops, count);
-    if (again <= 0 || done === undefined) return Math.min(again, 0);
-    const waiting: Op[] = [];
-    for (let i = 0; i < count; i++) if (ops[i]!.status === GNTST.eagain) waiting.push(ops[i]!);
-    this.retry(kind, waiting, done);
-    return again;
-  }
-
   /** One hypercall; gives the number of elements that met eagain, or the errno. */
-  private attempt<Op extends { status: number }>(kind: BatchKind<Op>, ops: readonly Op[], count: number): number {
-    for (let i = 0; i < count; i++) ops[i]!.status = GNTST.general_error;
-    const result = errno(kind.run(ops, count));
+  private tryMap(ops: readonly MapOp[], count: number): number {
+    const { foreign, host } = this;
+    for (let i = 0; i < count; i++) ops[i]!.status = GENERAL_ERROR;
+    let result = this.hypercalls.map(ops, count);
+    if (result !== 0) result = errno(result);
+    const tell = host.watchesMaps();
     let again = 0;
     for (let i = 0; i < count; i++) {
       const op = ops[i]!;
-      if (result < 0 || op.status > 0) op.status = GNTST.general_error;
-      if (op.status === GNTST.eagain) again++;
-      else kind.settled(op);
+      const { status } = op;
+      if (result < 0 || status > 0) op.status = GENERAL_ERROR;
+      else if (status === EAGAIN) again++;
+      else if (status === OKAY) {
+        if ((op.flags & HOST_MAP) !== 0) foreign.set(op.vfn, op.domid, op.ref, op.handle);
+        if (tell) host.mapped(op);
+      }
     }
     return result < 0 ? result : again;
   }
 
-  private retry<Op extends { status: number }>(kind: BatchKind<Op>, ops: Op[], done: () => void): void {
+  /** As `tryMap`. */
+  private tryCopy(ops: readonly CopyOp[], count: number): number {
+    for (let i = 0; i < count; i++) ops[i]!.status = GENERAL_ERROR;
+    let result = this.hypercalls.copy(ops, count);
+    if (result !== 0) result = errno(result);
+    let again = 0;
+    for (let i = 0; i < count; i++) {
+      const op = ops[i]!;
+      if (result < 0 || op.status > 0) op.status = GENERAL_ERROR;
+      else if (op.status === EAGAIN) again++;
+    }
+    return result < 0 ? result : again;
+  }
+
+  /** An errno is handed on; elements that met eagain wait, if their owner wants to be told. */
+  private later<Op extends { status: number }>(
+    ops: readonly Op[],
+    count: number,
+    again: number,
+    done: (() => void) | undefined,
+    attempt: (ops: readonly Op[], count: number) => number,
+  ): number {
+    if (again < 0 || done === undefined) return Math.min(again, 0);
+    const waiting: Op[] = [];
+    for (let i = 0; i < count; i++) if (ops[i]!.status === EAGAIN) waiting.push(ops[i]!);
+    this.retry(attempt, waiting, done);
+    return again;
+  }
+
+  private retry<Op extends { status: number }>(attempt: (ops: readonly Op[], count: number) => number, ops: Op[], done: () => void): void {
     let delayMs = 1;
     let timer: Subscription | undefined;
     const giveUp = (status: number): void => {
@@ -123,7 +143,7 @@ export class Mapper {
     const record: Retry = {
       cancel: () => {
         timer?.unsubscribe();
-        giveUp(GNTST.general_error);
+        giveUp(GENERAL_ERROR);
       },
     };
     const wait = (): void => {
@@ -131,9 +151,9 @@ export class Mapper {
       timer = this.scheduler.schedule(turn, delayMs);
     };
     const turn = (): void => {
-      this.attempt(kind, ops, ops.length);
+      attempt(ops, ops.length);
       let left = 0;
-      for (const op of ops) if (op.status === GNTST.eagain) ops[left++] = op;
+      for (const op of ops) if (op.status === EAGAIN) ops[left++] = op;
       ops.length = left;
       if (left > 0 && delayMs < LAST_DELAY_MS) {
         delayMs++;
@@ -141,7 +161,7 @@ export class Mapper {
         return;
       }
       this.retries.delete(record);
-      giveUp(GNTST.bad_page);
+      giveUp(BAD_PAGE);
     };
     this.retries.add(record);
     wait();

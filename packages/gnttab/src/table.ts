@@ -251,10 +251,12 @@ class Table implements GrantTable, MapHost, UnmapHost {
     this.unmaps.close();
   }
 
+  watchesMaps(): boolean {
+    return this.bus?.observed('gnttab:mapped') ?? false;
+  }
   mapped(op: MapOp): void {
-    if (!this.bus?.observed('gnttab:mapped')) return;
     const { domid, ref, vfn, handle } = op;
-    this.bus.emit('gnttab:mapped', { owner: this.owner, peer: domid as DomId, gref: ref as Gref, vfn, handle });
+    this.bus?.emit('gnttab:mapped', { owner: this.owner, peer: domid as DomId, gref: ref as Gref, vfn, handle });
   }
   watchesUnmaps(): boolean {
     return this.bus?.observed('gnttab:unmapped') ?? false;

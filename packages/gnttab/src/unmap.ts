@@ -49,11 +49,12 @@ export class UnmapQueue {
     if (this.waiting.size > 0 && this.waiting.has(batch)) {
       throw new GrantError({ code: 'batch-pending', argument: 'batch', allowed: 'a batch that does not wait to be unmapped' });
     }
-    if (this.anyInUse(batch.ops, batch.count)) {
-      const record: Waiting = { batch, ops: batch.ops, count: batch.count, age: 0, timer: undefined };
+    const { ops, count } = batch;
+    if (this.pages !== undefined && anyInUse(this.pages, ops, count)) {
+      const record: Waiting = { batch, ops, count, age: 0, timer: undefined };
       this.waiting.set(batch, record);
       this.putOff(record);
-    } else this.carryOut(batch, batch.ops, batch.count, 0);
+    } else this.carryOut(batch, ops, count, 0);
   }
 
   close(): void {
@@ -61,13 +62,6 @@ export class UnmapQueue {
     this.waiting.clear();
     for (const record of all) record.timer?.unsubscribe();
     for (const { batch, age } of all) batch.done(CLOSED, age);
-  }
-
-  private anyInUse(ops: readonly UnmapOp[], count: number): boolean {
-    const { pages } = this;
-    if (pages === undefined) return false;
-    for (let i = 0; i < count; i++) if (pages.inUse(ops[i]!.vfn)) return true;
-    return false;
   }
 
   private putOff(record: Waiting): void {
@@ -78,7 +72,7 @@ export class UnmapQueue {
 
   private again(record: Waiting): void {
     record.age++;
-    if (this.anyInUse(record.ops, record.count)) {
+    if (this.pages !== undefined && anyInUse(this.pages, record.ops, record.count)) {
       this.putOff(record);
       return;
     }
@@ -91,4 +85,9 @@ export class UnmapQueue {
     this.host.carriedOut(batch, age, result);
     batch.done(result, age);
   }
+}
+
+function anyInUse(pages: PageUse, ops: readonly UnmapOp[], count: number): boolean {
+  for (let i = 0; i < count; i++) if (pages.inUse(ops[i]!.vfn)) return true;
+  return false;
 }
