@@ -29,6 +29,11 @@ export interface MappingSetup {
 /** What a batch is told that could not be unmapped: ESHUTDOWN. */
 const CLOSED = -108;
 
+// Plain constants of this module: a property is loaded at each use.
+const { okay: OKAY } = GNTST;
+const { host_map: HOST_MAP } = GNTMAP;
+const HOST_MAP_READONLY: number = GNTMAP.host_map | GNTMAP.readonly;
+
 /** Told how the mapping of a request ended that had to be tried again. */
 export type Resume = (request: BackRequest, result: number) => void;
 
@@ -52,6 +57,8 @@ export class QueueMappings {
   /** Unmaps of persistent grants that wait for pages in use. */
   pending = 0;
   private drained: () => void = () => {};
+  /** Operations in `scratch` that wait for `mapGathered`. */
+  private gathered = 0;
 
   constructor(setup: MappingSetup) {
     this.grants = setup.grants;
@@ -68,18 +75,75 @@ export class QueueMappings {
    * @returns `MAPPED`, `REFUSED`, or `RETRYING`, in which case `resume` is called later with one of the two others.
    */
   map(request: BackRequest, refs: Uint32Array, count: number, readonly: boolean, now: number, resume: Resume): number {
-    const table = this.persistent;
-    const { scratch, grants } = this;
+    const { scratch, grants, persistent: table } = this;
+    let fresh = count;
     if (table !== undefined) {
-      const fresh = this.find(table, request, refs, count, now);
+      fresh = this.find(table, request, refs, count, now, 0);
       if (fresh === 0) return MAPPED;
-      return this.tried(request, fresh, count, now, resume, grants.mapRefs(scratch, fresh));
+    } else this.ask(request, refs, count, readonly, 0);
+    const result = grants.mapRefs(scratch, fresh);
+    return this.tried(request, scratch, fresh, count, now, resume, result);
+  }
+
+  /** Whether the pages of one more request may be gathered: there are addresses and operations for them. */
+  mayGather(count: number): boolean {
+    return this.pool.free >= count && this.gathered + count <= PAGES_PER_REQUEST;
+  }
+
+  /** Asks for what of a request's pages is not mapped, to be mapped by `mapGathered` with those of others. */
+  gather(request: BackRequest, count: number, readonly: boolean, now: number): void {
+    const table = this.persistent;
+    if (table === undefined) {
+      this.ask(request, request.grefs, count, readonly, this.gathered);
+      request.fresh = count;
+    } else request.fresh = this.find(table, request, request.grefs, count, now, this.gathered);
+    this.gathered += request.fresh;
+  }
+
+  /**
+   * Maps what was gathered for the first `count` of `requests`, in one batch. How it went for each is in its `outcome`, as `map`
+   * gives it; `resume` is called later for those that are to be tried again.
+   */
+  mapGathered(requests: readonly BackRequest[], count: number, now: number, resume: Resume): void {
+    const { scratch, persistent } = this;
+    const pages = this.gathered;
+    this.gathered = 0;
+    const result = pages === 0 ? 0 : this.grants.mapRefs(scratch, pages);
+    let at = 0;
+    let mapped = 0;
+    for (let k = 0; k < count; k++) {
+      const request = requests[k]!;
+      const { fresh } = request;
+      const { ops } = request.mapped;
+      let good = 0;
+      // What is to stay mapped is settled one by one: it is rare.
+      for (; good < fresh && persistent === undefined; good++) {
+        const op = scratch[at + good]!;
+        if (op.status !== OKAY) break;
+        const unmap = ops[good]!;
+        unmap.vfn = op.vfn;
+        unmap.handle = op.handle;
+      }
+      if (good === fresh) {
+        request.outcome = MAPPED;
+        request.mapped.count = good;
+        mapped += good;
+      } else {
+        const own = scratch.slice(at, at + fresh).map((op) => ({ ...op }));
+        request.outcome = this.tried(request, own, fresh, request.segments, now, resume, result);
+      }
+      at += fresh;
     }
-    const { pool, frontend } = this;
-    const { vfns, mapped } = request;
-    const flags = readonly ? GNTMAP.host_map | GNTMAP.readonly : GNTMAP.host_map;
+    this.counters.maps += mapped;
+  }
+
+  /** Writes map operations for a request's pages into `scratch` from `at` on. */
+  private ask(request: BackRequest, refs: Uint32Array, count: number, readonly: boolean, at: number): void {
+    const { pool, frontend, scratch } = this;
+    const { vfns } = request;
+    const flags = readonly ? HOST_MAP_READONLY : HOST_MAP;
     for (let i = 0; i < count; i++) {
-      const op = scratch[i]!;
+      const op = scratch[at + i]!;
       const vfn = pool.take();
       op.vfn = vfn;
       op.flags = flags;
@@ -87,31 +151,26 @@ export class QueueMappings {
       op.domid = frontend;
       vfns[i] = vfn;
     }
-    const result = grants.mapRefs(scratch, count);
-    const { ops } = mapped;
-    for (let i = 0; i < count; i++) {
-      const op = scratch[i]!;
-      if (op.status !== GNTST.okay) return this.tried(request, count, count, now, resume, result);
-      const unmap = ops[i]!;
-      unmap.vfn = op.vfn;
-      unmap.handle = op.handle;
-    }
-    mapped.count = count;
-    this.counters.maps += count;
-    return MAPPED;
   }
 
-  /** Something is not mapped: for good, or to be tried again. */
-  private tried(request: BackRequest, fresh: number, count: number, now: number, resume: Resume, result: number): number {
-    const { scratch } = this;
+  /** After a map hypercall: something may have to be tried again, the rest is settled. */
+  private tried(
+    request: BackRequest,
+    ops: readonly MapOp[],
+    fresh: number,
+    count: number,
+    now: number,
+    resume: Resume,
+    result: number,
+  ): number {
     if (result === 0) {
-      for (let k = 0; k < fresh; k++) if (scratch[k]!.status === GNTST.eagain) return this.retry(request, fresh, count, now, resume);
+      for (let k = 0; k < fresh; k++) if (ops[k]!.status === GNTST.eagain) return this.retry(request, ops, fresh, count, now, resume);
     }
-    return this.settle(request, scratch, fresh, count, now);
+    return this.settle(request, ops, fresh, count, now);
   }
 
   /** Finds what is mapped already and asks for the rest, to be read and written. @returns how many are asked for. */
-  private find(table: PersistentGrants, request: BackRequest, refs: Uint32Array, count: number, now: number): number {
+  private find(table: PersistentGrants, request: BackRequest, refs: Uint32Array, count: number, now: number, at: number): number {
     const { scratch, counters } = this;
     const { vfns, persistent } = request;
     request.held = count;
@@ -127,9 +186,9 @@ export class QueueMappings {
         counters.persistentHits++;
         continue;
       }
-      const op = scratch[fresh++]!;
+      const op = scratch[at + fresh++]!;
       op.vfn = this.pool.take();
-      op.flags = GNTMAP.host_map;
+      op.flags = HOST_MAP;
       op.ref = ref;
       op.domid = this.frontend;
       vfns[i] = op.vfn;
@@ -138,8 +197,8 @@ export class QueueMappings {
   }
 
   /** "Try again" is the hypervisor's answer where a page is on its way: rare, so it may allocate. */
-  private retry(request: BackRequest, fresh: number, count: number, now: number, resume: Resume): number {
-    const all = this.scratch.slice(0, fresh).map((op) => ({ ...op }));
+  private retry(request: BackRequest, ops: readonly MapOp[], fresh: number, count: number, now: number, resume: Resume): number {
+    const all = ops.slice(0, fresh).map((op) => ({ ...op }));
     const late = all.filter((op) => op.status === GNTST.eagain);
     const waits = this.grants.mapRefs(late, late.length, () => resume(request, this.settle(request, all, fresh, count, now)));
     return waits > 0 ? RETRYING : this.settle(request, all, fresh, count, now);
@@ -202,9 +261,8 @@ export class QueueMappings {
     if (batch.count > 0) this.reclaim(batch, this.grants.unmapRefs(batch.ops, batch.count));
   }
 
-  /** Unmaps what the request mapped as soon as no page is in use; its owner is told, perhaps before this returns. */
-  unmap(request: BackRequest): void {
-    const batch = request.mapped;
+  /** Unmaps what a request or a group mapped as soon as no page is in use; its owner is told, perhaps before this returns. */
+  unmap(batch: UnmapBatch): void {
     this.unmapWhenIdle(batch);
     if (batch.count > 0) this.counters.unmapsDeferred += batch.count;
   }
@@ -226,7 +284,7 @@ export class QueueMappings {
     let unmaps = 0;
     for (let k = 0; k < count; k++) {
       const op = ops[k]!;
-      if (result !== 0 || op.status !== GNTST.okay) {
+      if (result !== 0 || op.status !== OKAY) {
         pool.lose(op.vfn);
         continue;
       }

@@ -13,6 +13,7 @@ import { DISK_ERRNO, type Disk, LATER } from '../disks/disk.ts';
 import { countRequest } from './counters.ts';
 import { type DiskIo, SECTOR } from './disk-io.ts';
 import type { BlkbackEvents } from './events.ts';
+import { GROUP_MAX, type GroupOwner, RequestGroup } from './group.ts';
 import { MAPPED, type QueueMappings, REFUSED, RETRYING } from './mapping.ts';
 import { PersistentCare } from './persistent-care.ts';
 import { QueueFacts } from './queue-facts.ts';
@@ -34,7 +35,7 @@ const LOOKS_MAX = 16;
  * One ring: takes requests, checks a copy of each, carries them out and answers. A turn is bounded by its cost; answers made during
  * a turn are published together at its end.
  */
-export class BackQueue implements RequestOwner {
+export class BackQueue implements RequestOwner, GroupOwner {
   readonly setup: QueueSetup;
   readonly ring: BackRing;
   private readonly mappings: QueueMappings;
@@ -57,6 +58,9 @@ export class BackQueue implements RequestOwner {
   queued = false;
   nextReady: BackQueue | undefined = undefined;
   private free: BackRequest | undefined = undefined;
+  /** Reads and writes taken and not begun, and groups whose pages are unmapped. */
+  private group: RequestGroup = new RequestGroup(this);
+  private idleGroups: RequestGroup | undefined = undefined;
   /** Answered, waiting for the turn that publishes it. */
   private finished: BackRequest | undefined = undefined;
   private finishedLast: BackRequest | undefined = undefined;
@@ -100,6 +104,7 @@ export class BackQueue implements RequestOwner {
     this.bounds.sectors = Math.floor(this.disk.sizeBytes / SECTOR);
     this.answerFinished();
     if (!this.halted && !this.stopped) this.consume(budget);
+    this.runGroup();
     this.inTurn = false;
     this.idleTurns = this.cost > 0 || this.inFlight > 0 ? 0 : this.idleTurns + 1;
     if (this.ring.rspProdPvt !== this.published) {
@@ -166,11 +171,12 @@ export class BackQueue implements RequestOwner {
     request.operation = message.operation;
     this.cost++;
     this.counters.requests++;
+    if (message.operation === READ || message.operation === WRITE) {
+      this.plain(request, message);
+      return;
+    }
+    this.runGroup();
     switch (message.operation) {
-      case READ:
-      case WRITE:
-        this.plain(request, message);
-        return;
       case FLUSH:
         if (!this.setup.flush) break;
         this.direct(request, message);
@@ -191,45 +197,64 @@ export class BackQueue implements RequestOwner {
     this.refuse(request, EOPNOTSUPP, 'not offered');
   }
 
-  /** A direct read or write: what `direct` leads to for these, in one go. */
+  /** A direct read or write: what `direct` leads to for these, in one go and together with its neighbours. */
   private plain(request: BackRequest, message: BlockRequest): void {
+    const { mappings, group } = this;
     const count = message.nrSegments;
-    if (count === 0 || count > BLKIF_MAX_SEGMENTS_PER_REQUEST) {
-      this.refuse(request, ERROR, segmentCountFault(message, message.operation, 0));
-      return;
-    }
+    const counted = count > 0 && count <= BLKIF_MAX_SEGMENTS_PER_REQUEST;
     request.segments = count;
-    const fault = transferFault(request, message, this.bounds);
-    if (fault !== '') {
-      this.refuse(request, ERROR, fault);
-      return;
+    const fault = counted ? transferFault(request, message, this.bounds) : segmentCountFault(message, message.operation, 0);
+    if (fault !== '' || group.count === GROUP_MAX || !mappings.mayGather(count)) this.runGroup();
+    if (fault !== '') this.refuse(request, ERROR, fault);
+    else if (mappings.pool.free < count) this.start(request);
+    else {
+      this.cost += count;
+      mappings.gather(request, count, request.operation === WRITE, this.time);
+      this.group.add(request);
     }
-    if (this.mappings.pool.free < count) {
-      this.start(request);
-      return;
+  }
+
+  /** Carries out what was taken and not begun. */
+  private runGroup(): void {
+    const { group, disk, io, mappings } = this;
+    const { requests, count } = group;
+    if (count === 0) return;
+    group.count = 0;
+    mappings.mapGathered(requests, count, this.time, this.resumeData);
+    for (let i = 0; i < count; i++) {
+      const request = requests[i]!;
+      if (request.outcome !== MAPPED) {
+        if (request.outcome !== RETRYING) this.dataMapped(request, request.outcome);
+        continue;
+      }
+      this.accepted(request);
+      request.stage = DONE;
+      io.transfer(request, disk, request.operation === WRITE, false, this.counters);
+      if (request.waiting > 0) continue;
+      if (request.error !== 0) {
+        this.finish(request);
+        continue;
+      }
+      if (request.held > 0) mappings.releasePersistent(request);
+      if (request.mapped.count > 0) group.join(request);
+      else this.respond(request);
     }
-    this.cost += count;
-    const write = request.operation === WRITE;
-    const result = this.mappings.map(request, request.grefs, count, write, this.time, this.resumeData);
-    if (result !== MAPPED) {
-      if (result !== RETRYING) this.dataMapped(request, result);
-      return;
-    }
-    const { counters } = this;
-    counters.segments += count;
-    if (write) {
-      counters.writes++;
-      counters.bytesWritten += request.sectors * SECTOR;
-    } else {
-      counters.reads++;
-      counters.bytesRead += request.sectors * SECTOR;
-    }
-    if (this.bus.observed('blkback:requested')) this.facts.requested(request);
-    request.stage = DONE;
-    this.io.transfer(request, this.disk, write, false, counters);
-    if (request.waiting > 0) return;
-    if (request.error === 0) this.release(request);
-    else this.finish(request);
+    if (group.count === 0) return;
+    mappings.unmap(group.batch);
+    if (group.count === 0) return;
+    // A page is in use: the group waits for it.
+    this.group = this.idleGroups ?? new RequestGroup(this);
+    this.idleGroups = this.group.next;
+  }
+
+  groupDone(group: RequestGroup, result: number): void {
+    const { requests, count } = group;
+    group.batch.count = 0;
+    group.count = 0;
+    for (let i = 0; i < count; i++) this.unmapDone(requests[i]!, result);
+    if (group === this.group) return;
+    group.next = this.idleGroups;
+    this.idleGroups = group;
   }
 
   private direct(request: BackRequest, message: BlockRequest): void {
@@ -440,7 +465,7 @@ export class BackQueue implements RequestOwner {
     const { mappings } = this;
     if (request.held > 0) mappings.releasePersistent(request);
     if (request.mapped.count === 0) this.answer(request);
-    else mappings.unmap(request);
+    else mappings.unmap(request.mapped);
   }
 
   unmapDone(request: BackRequest, result: number): void {
