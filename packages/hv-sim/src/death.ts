@@ -10,6 +10,7 @@ import type { World } from './world.ts';
 export function killDomain(world: World, core: DomainCore, reason: string): void {
   if (!core.alive) return;
   core.state = 'dying';
+  core.alive = false;
   core.plugins.abandon();
   world.loop.queue.remove(core.agent);
   core.agent.clear();

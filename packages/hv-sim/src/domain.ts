@@ -35,6 +35,8 @@ export class DomainCore implements Party {
   readonly heap: number;
   readonly tableFrames: TableFrames;
   state: DomainState = 'running';
+  /** Neither dying nor gone: a field, because every hypercall asks. */
+  alive = true;
   /** Set while the domain is paused by `pause`; counts, as several may want it. */
   pauses = 0;
   /** Pages that the address book of `addresses` keeps for itself. */
@@ -83,10 +85,6 @@ export class DomainCore implements Party {
     this.bank = options.bank;
     this.heap = options.heap;
     this.tableFrames = options.tableFrames(this);
-  }
-
-  get alive(): boolean {
-    return this.state === 'running' || this.state === 'paused' || this.state === 'shutdown';
   }
 
   /** @throws {HvError} `dead-domain` */

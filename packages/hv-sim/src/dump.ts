@@ -16,14 +16,14 @@ export function dumpGrants(world: World): string {
     lines.push(`  ${grants.frames} frames (${grants.framesMax} max), ${trackFrames} maptrack frames (${trackMax} max)`);
     let active = 0;
     for (let ref = 0; ref < grants.entries; ref++) {
-      const pin = grants.pin[ref]!;
+      const pin = grants.pinOf(ref);
       if (pin === 0) continue;
       active++;
       const word = grants.wordOf(ref);
       const { u32 } = grants.viewsOf(ref);
       const frame = grants.version === 1 ? u32[word + 1]! : u32[word + 2]!;
       const flags = grants.version === 1 ? u32[word]! & 0xffff : grants.inUseOf(ref);
-      const left = `[0x${hex(ref, 3)}] ${String(grants.domid[ref]).padStart(6)} 0x${hex(grants.mfn[ref]!, 5)} 0x${hex(pin, 8)}`;
+      const left = `[0x${hex(ref, 3)}] ${String(grants.holderOf(ref)).padStart(6)} 0x${hex(grants.mfnOf(ref), 5)} 0x${hex(pin, 8)}`;
       lines.push(`${left} ${String(u32[word]! >>> 16).padStart(10)} 0x${hex(frame, 6)} 0x${hex(flags, 2)}`);
     }
     if (active === 0) lines.push('no active grant table entries');

@@ -7,7 +7,7 @@ export class PageUses implements DomainPageUse {
   readonly #users: Map<number, number> = new Map();
   readonly #pages: GuestPageList;
   /** Asked by `inUse`: true says that a page is in use although nobody is. A fault injector's handle. */
-  held: (vfn: number) => boolean = () => false;
+  held: ((vfn: number) => boolean) | undefined = undefined;
 
   constructor(pages: GuestPageList) {
     this.#pages = pages;
@@ -25,7 +25,8 @@ export class PageUses implements DomainPageUse {
   }
 
   inUse(vfn: number): boolean {
-    return this.#users.has(vfn) || this.held(vfn);
+    if (this.#users.size > 0 && this.#users.has(vfn)) return true;
+    return this.held !== undefined && this.held(vfn);
   }
 
   hold(gfn: number): void {

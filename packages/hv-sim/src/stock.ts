@@ -15,12 +15,12 @@ function entryOf(world: World, core: DomainCore): LedgerEntry {
   const { grants, maptrack } = core;
   for (let ref = 0; ref < grants.entries; ref++) {
     if (core.alive && ref >= RESERVED && (grants.flagsOf(ref) & 3) !== 0) granted.push(ref);
-    if (grants.pin[ref] !== 0) pinned.push(ref);
+    if (grants.pinOf(ref) !== 0) pinned.push(ref);
   }
   const handles: { handle: number; granter: number; gref: number; vfn: number }[] = [];
   for (let handle = 0; handle < maptrack.size; handle++) {
-    if (maptrack.flags[handle] === 0) continue;
-    handles.push({ handle, granter: maptrack.domid[handle]!, gref: maptrack.ref[handle]!, vfn: maptrack.vfn[handle]! });
+    if (maptrack.flagsOf(handle) === 0) continue;
+    handles.push({ handle, granter: maptrack.domidOf(handle), gref: maptrack.refOf(handle), vfn: maptrack.vfnOf(handle) });
   }
   let mappings = -core.bookPages();
   core.space.each((_vfn, _mfn, grant) => {
@@ -102,15 +102,15 @@ export function takeStock(world: World): Ledger {
         continue;
       }
       const wanted = frames.allocated[mfn]! + (references.get(mfn) ?? 0);
-      if (frames.refs[mfn] !== wanted)
-        errors.push(`frame ${mfn} of domain ${owner} counts ${frames.refs[mfn]} references, there are ${wanted}`);
-      if (frames.writers[mfn] !== (writers.get(mfn) ?? 0)) {
-        errors.push(`frame ${mfn} counts ${frames.writers[mfn]} writers, there are ${writers.get(mfn) ?? 0}`);
+      if (frames.refsOf(mfn) !== wanted)
+        errors.push(`frame ${mfn} of domain ${owner} counts ${frames.refsOf(mfn)} references, there are ${wanted}`);
+      if (frames.writersOf(mfn) !== (writers.get(mfn) ?? 0)) {
+        errors.push(`frame ${mfn} counts ${frames.writersOf(mfn)} writers, there are ${writers.get(mfn) ?? 0}`);
       }
-      if (frames.mapped[mfn] !== (mapped.get(mfn) ?? 0)) {
-        errors.push(`frame ${mfn} counts ${frames.mapped[mfn]} page-table entries, there are ${mapped.get(mfn) ?? 0}`);
+      if (frames.mappedOf(mfn) !== (mapped.get(mfn) ?? 0)) {
+        errors.push(`frame ${mfn} counts ${frames.mappedOf(mfn)} page-table entries, there are ${mapped.get(mfn) ?? 0}`);
       }
-      if (owner === OWNER_FREE && frames.allocated[mfn] === 1 && frames.refs[mfn] === 0) frames.allocated[mfn] = 0;
+      if (owner === OWNER_FREE && frames.allocated[mfn] === 1 && frames.refsOf(mfn) === 0) frames.allocated[mfn] = 0;
     }
   }
   return {
@@ -132,23 +132,25 @@ function checkMapper(
 ): void {
   const { maptrack } = core;
   for (let handle = 0; handle < maptrack.size; handle++) {
-    const flags = maptrack.flags[handle]!;
+    const flags = maptrack.flagsOf(handle);
     if (flags === 0) continue;
-    const granter = world.parties[maptrack.domid[handle]!];
-    const ref = maptrack.ref[handle]!;
-    if (granter === undefined || granter.grants.pin[ref] === 0) {
-      errors.push(`handle ${handle} of domain ${core.id} names reference ${ref} of domain ${maptrack.domid[handle]}, which is not pinned`);
+    const granter = world.parties[maptrack.domidOf(handle)];
+    const ref = maptrack.refOf(handle);
+    if (granter === undefined || granter.grants.pinOf(ref) === 0) {
+      errors.push(
+        `handle ${handle} of domain ${core.id} names reference ${ref} of domain ${maptrack.domidOf(handle)}, which is not pinned`,
+      );
       continue;
     }
-    const mfn = granter.grants.mfn[ref]!;
+    const mfn = granter.grants.mfnOf(ref);
     const readonly = (flags & READONLY) !== 0;
     let pin = 0;
     let kinds = 0;
     if ((flags & HOST_MAP) !== 0) {
       pin += readonly ? HOST_READ : HOST_WRITE;
       kinds++;
-      if (!core.space.holdsGrant(maptrack.vfn[handle]!, mfn)) {
-        errors.push(`handle ${handle} of domain ${core.id} maps frame ${mfn} at page ${maptrack.vfn[handle]}, the page table does not`);
+      if (!core.space.holdsGrant(maptrack.vfnOf(handle), mfn)) {
+        errors.push(`handle ${handle} of domain ${core.id} maps frame ${mfn} at page ${maptrack.vfnOf(handle)}, the page table does not`);
       }
     }
     if ((flags & DEVICE_MAP) !== 0) {
@@ -166,7 +168,7 @@ function checkGranter(core: DomainCore, errors: string[], pins: Map<string, numb
   const { grants } = core;
   let pinned = 0;
   for (let ref = 0; ref < grants.entries; ref++) {
-    const pin = grants.pin[ref]!;
+    const pin = grants.pinOf(ref);
     const wanted = pins.get(`${core.id}:${ref}`) ?? 0;
     if (pin !== wanted)
       errors.push(`reference ${ref} of domain ${core.id} is pinned ${pin.toString(16)}, its handles say ${wanted.toString(16)}`);

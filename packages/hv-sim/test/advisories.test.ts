@@ -89,7 +89,13 @@ const advisories: readonly Advisory[] = [
   {
     name: 'XSA-234',
     says: 'unmapping a read-only mapping leaves the write references of the page',
-    guard: { file: 'grants/map.ts', edits: [['    if (!readonly) {\n      frames.writers[mfn] =', '    {\n      frames.writers[mfn] =']] },
+    guard: {
+      file: 'grants/map.ts',
+      edits: [
+        ['this.#frames.drop(mfn, readonly);', 'this.#frames.drop(mfn, false);'],
+        ['    if (!readonly) {\n      counts[counted | WRITERS] =', '    {\n      counts[counted | WRITERS] ='],
+      ],
+    },
     scenario(hv) {
       const { machine, grant, map, unmap } = pair(hv);
       grant(8, 5);
@@ -107,10 +113,10 @@ const advisories: readonly Advisory[] = [
     guard: {
       file: 'grants/map.ts',
       edits: [
-        ['    table.pin[ref] = pins;\n    settleInUse(table, ref);\n    const frames', '    const frames'],
+        ['    table.active[at] = pins;\n    settleInUse(table, ref);\n', ''],
         [
-          '    else while (drops-- > 0) frames.put(mfn);',
-          '    else while (drops-- > 0) frames.put(mfn);\n    table.pin[ref] = pins;\n    settleInUse(table, ref);',
+          '    while (drops-- > 0) this.#frames.drop(mfn, readonly);',
+          '    while (drops-- > 0) this.#frames.drop(mfn, readonly);\n    table.active[at] = pins;\n    settleInUse(table, ref);',
         ],
       ],
     },
@@ -191,7 +197,7 @@ const advisories: readonly Advisory[] = [
   {
     name: 'XSA-394',
     says: 'a partial unmap that is asked for twice counts once',
-    guard: { file: 'grants/map.ts', edits: [['    else track.flags[handle] = left;\n', '']] },
+    guard: { file: 'grants/map.ts', edits: [['    else track.keep(handle, left);\n', '']] },
     scenario(hv) {
       const { machine, grant, map, unmap } = pair(hv);
       grant(8, 5);
@@ -210,7 +216,10 @@ const advisories: readonly Advisory[] = [
     guard: {
       file: 'grants/copy.ts',
       edits: [
-        ['    side.mfn = table.mfn[ref]!;', '    side.mfn = granter.memory.mfnOf(table.viewsOf(ref).u32[table.wordOf(ref) + 1]!, false);'],
+        [
+          '    side.mfn = active[at | MFN]!;',
+          '    side.mfn = granter.memory.mfnOf(table.viewsOf(ref).u32[table.wordOf(ref) + 1]!, false);',
+        ],
       ],
     },
     scenario(hv) {

@@ -3,6 +3,7 @@ import type { CopyOp, CopyPtr } from '@paravirt/gnttab';
 import { DOMID } from '@paravirt/xen-abi';
 import { type Frames, PAGE as PAGE_BYTES } from '../memory/frames.ts';
 import * as codes from './codes.ts';
+import { ACTIVE } from './grant-table.ts';
 import type { GrantWorld, Party } from './party.ts';
 import { setInUse, settleInUse } from './pin.ts';
 
@@ -27,6 +28,8 @@ const {
   WRITE_PINS,
   WRITING,
 } = codes;
+const { shift: SHIFT, mfn: MFN, holder: HOLDER, inPart: IN_PART, gfnLo: GFN_LO, gfnHi: GFN_HI } = ACTIVE;
+const { extent: EXTENT, farDomid: FAR_DOMID, farRef: FAR_REF } = ACTIVE;
 const PAGE = PAGE_BYTES;
 const SELF = DOMID.SELF;
 
@@ -99,13 +102,13 @@ export class GrantCopies {
     if (granter === undefined) return SLOW;
     const table = granter.grants;
     const ref = ptr.frameOrRef >>> 0;
-    if (table.atomic || ref >= table.entries || table.pin[ref] !== 0) return SLOW;
+    if (table.atomic || ref >= table.entries || table.active[ref << SHIFT] !== 0) return SLOW;
     const { u32 } = table.viewsOf(ref);
     const word = table.wordOf(ref);
     const header = u32[word]!;
     if ((header & (TYPE_MASK | SUB_PAGE)) !== PERMIT_ACCESS || header >>> 16 !== caller.id) return SLOW;
     if (!readonly && (header & GTF_READONLY) !== 0) return SLOW;
-    const gfn = table.version === 1 ? u32[word + 1]! : u32[word + 3]! * 0x1_0000_0000 + u32[word + 2]!;
+    const gfn = table.frameOf(ref);
     const mfn = granter.memory.mfnOf(gfn, !readonly);
     if (mfn < 0) return SLOW;
     if ((table.inUseOf(ref) & (READING | WRITING)) !== 0) table.lower(ref, READING | WRITING);
@@ -161,7 +164,7 @@ export class GrantCopies {
     side.ref = -1;
     side.start = 0;
     side.length = PAGE;
-    this.#hold(mfn, readonly);
+    this.#frames.hold(mfn, readonly);
     return OKAY;
   }
 
@@ -169,8 +172,10 @@ export class GrantCopies {
   #acquire(granter: Party, ref: number, domid: number, readonly: boolean, side: Side, transitive: boolean): number {
     const table = granter.grants;
     if (ref >= table.entries) return BAD_GNTREF;
-    const pin = table.pin[ref]!;
-    if (pin !== 0 && (table.domid[ref] !== domid || (pin & PIN_FULL) !== 0)) return GENERAL_ERROR;
+    const { active } = table;
+    const at = ref << SHIFT;
+    const pin = active[at]!;
+    if (pin !== 0 && ((active[at | HOLDER]! & 0xffff) !== domid || (pin & PIN_FULL) !== 0)) return GENERAL_ERROR;
     const fresh = pin === 0 || (!readonly && (pin & WRITE_PINS) === 0);
     if (fresh) {
       const status = setInUse(table, ref, domid, readonly, false);
@@ -187,48 +192,43 @@ export class GrantCopies {
           return followed;
         }
         if (pin === 0) {
-          table.domid[ref] = domid;
-          table.mfn[ref] = side.mfn;
-          table.gfn[ref] = -1;
-          table.start[ref] = side.start;
-          table.length[ref] = side.length;
-          // Always: a transitive grant must not be mapped.
-          table.subPage[ref] = 1;
-          table.transDomid[ref] = side.farParty!.id;
-          table.transRef[ref] = side.farRef;
-          table.pinned++;
+          table.activate(ref, domid, side.mfn, 0);
+          active[at | GFN_LO] = -1;
+          active[at | GFN_HI] = -1;
+          // Always in part: a transitive grant must not be mapped.
+          active[at | HOLDER] = domid | IN_PART;
+          active[at | EXTENT] = side.start | (side.length << 16);
+          active[at | FAR_DOMID] = side.farParty!.id;
+          active[at | FAR_REF] = side.farRef;
         }
       } else if (pin === 0) {
-        const sub = table.version === 2 && (flags & SUB_PAGE) !== 0;
-        const gfn = table.version === 1 ? u32[word + 1]! : u32[word + 3]! * 0x1_0000_0000 + u32[word + 2]!;
-        const extent = u32[word + 1]!;
+        const gfn = table.frameOf(ref);
         const mfn = granter.memory.mfnOf(gfn, !readonly);
         if (mfn < 0) {
           this.#settle(granter, ref, 0);
           return BAD_PAGE;
         }
-        table.domid[ref] = domid;
-        table.mfn[ref] = mfn;
-        table.gfn[ref] = gfn;
-        table.start[ref] = sub ? extent & 0xffff : 0;
-        table.length[ref] = sub ? extent >>> 16 : PAGE;
-        table.subPage[ref] = sub ? 1 : 0;
-        table.transDomid[ref] = -1;
-        table.pinned++;
+        table.activate(ref, domid, mfn, gfn);
+        if (table.version === 2 && (flags & SUB_PAGE) !== 0) {
+          active[at | HOLDER] = domid | IN_PART;
+          active[at | EXTENT] = u32[word + 1]!;
+          active[at | FAR_DOMID] = -1;
+        }
       }
-    } else if (table.transDomid[ref]! >= 0) {
+    } else if ((active[at | HOLDER]! & IN_PART) !== 0 && active[at | FAR_DOMID]! >= 0) {
       // Pinned through a transitive entry: the far end is pinned once more for this copy.
-      const followed = this.#follow(granter, ref, domid, readonly, side, table.transDomid[ref]!, table.transRef[ref]!);
+      const followed = this.#follow(granter, ref, domid, readonly, side, active[at | FAR_DOMID]!, active[at | FAR_REF]! >>> 0);
       if (followed !== OKAY) return followed;
     }
-    table.pin[ref] = pin + (readonly ? HOST_READ : HOST_WRITE);
+    active[at] = pin + (readonly ? HOST_READ : HOST_WRITE);
+    const inPart = (active[at | HOLDER]! & IN_PART) !== 0;
     side.ref = ref;
     side.party = granter;
-    side.mfn = table.mfn[ref]!;
-    side.gfn = table.gfn[ref]!;
-    side.start = table.start[ref]!;
-    side.length = table.length[ref]!;
-    this.#hold(side.mfn, readonly);
+    side.mfn = active[at | MFN]!;
+    side.gfn = table.gfnOf(ref);
+    side.start = inPart ? active[at | EXTENT]! & 0xffff : 0;
+    side.length = inPart ? active[at | EXTENT]! >>> 16 : PAGE;
+    this.#frames.hold(side.mfn, readonly);
     return OKAY;
   }
 
@@ -239,14 +239,17 @@ export class GrantCopies {
     if (far === undefined) return GENERAL_ERROR;
     const table = far.grants;
     if (farRef >= table.entries) return BAD_GNTREF;
-    if (table.pin[farRef] !== 0 && table.transDomid[farRef]! >= 0) return GENERAL_ERROR;
+    const end = farRef << SHIFT;
+    const chained = table.active[end] !== 0 && (table.active[end | HOLDER]! & IN_PART) !== 0 && table.active[end | FAR_DOMID]! >= 0;
+    if (chained) return GENERAL_ERROR;
     const status = this.#acquire(far, farRef, middle.id, readonly, side, false);
     if (status !== OKAY) return status;
-    const near = middle.grants;
-    if (
-      near.pin[ref] !== 0 &&
-      (near.domid[ref] !== domid || near.mfn[ref] !== side.mfn || near.start[ref] !== side.start || near.length[ref] !== side.length)
-    ) {
+    const near = middle.grants.active;
+    const at = ref << SHIFT;
+    const holder = near[at | HOLDER]!;
+    const extent = (holder & IN_PART) !== 0 ? near[at | EXTENT]! : PAGE << 16;
+    const same = (holder & 0xffff) === domid && near[at | MFN] === side.mfn && extent === (side.start | (side.length << 16));
+    if (near[at] !== 0 && !same) {
       this.#unpin(far, farRef, readonly);
       return GENERAL_ERROR;
     }
@@ -255,14 +258,8 @@ export class GrantCopies {
     return OKAY;
   }
 
-  #hold(mfn: number, readonly: boolean): void {
-    this.#frames.refs[mfn]!++;
-    if (!readonly) this.#frames.writers[mfn]!++;
-  }
-
   #drop(mfn: number, readonly: boolean): void {
-    if (!readonly) this.#frames.writers[mfn]!--;
-    this.#frames.put(mfn);
+    this.#frames.drop(mfn, readonly);
   }
 
   /** After a refusal: flags as the pins that stood before want them. */
@@ -274,10 +271,12 @@ export class GrantCopies {
 
   #unpin(granter: Party, ref: number, readonly: boolean): void {
     const table = granter.grants;
-    const mfn = table.mfn[ref]!;
-    const pin = table.pin[ref]!;
+    const { active } = table;
+    const at = ref << SHIFT;
+    const mfn = active[at | MFN]!;
+    const pin = active[at]!;
     invariant(pin !== 0, () => `reference ${ref} of domain ${granter.id} is released and not pinned`);
-    table.pin[ref] = pin - (readonly ? HOST_READ : HOST_WRITE);
+    active[at] = pin - (readonly ? HOST_READ : HOST_WRITE);
     settleInUse(table, ref);
     this.#drop(mfn, readonly);
   }

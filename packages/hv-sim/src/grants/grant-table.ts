@@ -8,9 +8,34 @@ const ENTRIES_V2 = 256;
 export const STATUS_PER_FRAME = 2048;
 
 /**
+ * An active entry is eight words of one array, so that a mapping touches one cache line of it and checks few bounds. These are the
+ * words of an entry, each to be combined with `ref << shift`.
+ */
+export const ACTIVE: {
+  readonly shift: 3;
+  /** Counts of pins, HOST_WRITE and the others. While it is 0 the rest means nothing. */
+  readonly pin: 0;
+  readonly mfn: 1;
+  /** The domid that holds the pins, with `inPart` where they are not for a whole page. */
+  readonly holder: 2;
+  /** The granted frame; -1 and -1 of a transitive entry. */
+  readonly gfnLo: 3;
+  readonly gfnHi: 4;
+  /** Where `inPart` is set: first byte, and bytes from the 16th bit on. */
+  readonly extent: 5;
+  /** Where `inPart` is set: the granter that a transitive entry led to, or -1, and its reference. */
+  readonly farDomid: 6;
+  readonly farRef: 7;
+  /** Bit of `holder`: only a part of the page may be used, or the entry is transitive. Then it cannot be mapped. */
+  readonly inPart: 0x1_0000;
+} = { shift: 3, pin: 0, mfn: 1, holder: 2, gfnLo: 3, gfnHi: 4, extent: 5, farDomid: 6, farRef: 7, inPart: 0x1_0000 };
+
+// Plain constants of this module: an exported one is loaded at each use.
+const { shift: SHIFT, mfn: MFN, holder: HOLDER, gfnLo: GFN_LO, gfnHi: GFN_HI } = ACTIVE;
+
+/**
  * One domain's grant table as the hypervisor keeps it: where the shared and status frames are, and for each reference the
- * active entry: what was checked when it was first pinned. Typed arrays throughout; an active entry means something only
- * while its pin is not 0.
+ * active entry: what was checked when it was first pinned.
  */
 export class GrantTable {
   version: 1 | 2 = 1;
@@ -30,19 +55,11 @@ export class GrantTable {
   readonly statusWord: Int32Array;
   /** Whether the frames lie in shared memory that another thread may write. */
   atomic = false;
+  /** 1 for version 1 in memory that nobody else writes during a call: entries may be looked at and then changed without more ado. */
+  plain = 1;
 
-  /** -- active entries, by reference */
-  pin: Uint32Array = new Uint32Array(0);
-  mfn: Int32Array = new Int32Array(0);
-  gfn: Float64Array = new Float64Array(0);
-  domid: Uint16Array = new Uint16Array(0);
-  start: Uint16Array = new Uint16Array(0);
-  length: Uint16Array = new Uint16Array(0);
-  /** 1 when only a part of the page may be used: then it cannot be mapped. */
-  subPage: Uint8Array = new Uint8Array(0);
-  /** The granter that a transitive entry led to, or -1. */
-  transDomid: Int32Array = new Int32Array(0);
-  transRef: Uint32Array = new Uint32Array(0);
+  /** The active entries, by reference. */
+  active: Int32Array = new Int32Array(0);
   /** References with a pin. */
   pinned = 0;
 
@@ -80,22 +97,57 @@ export class GrantTable {
     this.statusWord[at] = memory.offsetOf(mfn) >>> 1;
   }
 
+  /** After a change of the version or of the frames. */
   countEntries(): void {
+    this.plain = this.version === 1 && !this.atomic ? 1 : 0;
     this.entries = this.frames * (this.version === 1 ? ENTRIES_V1 : ENTRIES_V2);
   }
 
   #sizeActive(needed: number): void {
-    if (needed <= this.pin.length) return;
-    const size = Math.min(Math.max(needed, this.pin.length * 2), this.framesMax * ENTRIES_V1);
-    this.pin = grown(this.pin, new Uint32Array(size));
-    this.mfn = grown(this.mfn, new Int32Array(size));
-    this.gfn = grown(this.gfn, new Float64Array(size));
-    this.domid = grown(this.domid, new Uint16Array(size));
-    this.start = grown(this.start, new Uint16Array(size));
-    this.length = grown(this.length, new Uint16Array(size));
-    this.subPage = grown(this.subPage, new Uint8Array(size));
-    this.transDomid = grown(this.transDomid, new Int32Array(size));
-    this.transRef = grown(this.transRef, new Uint32Array(size));
+    const held = this.active.length >>> SHIFT;
+    if (needed <= held) return;
+    const size = Math.min(Math.max(needed, held * 2), this.framesMax * ENTRIES_V1);
+    const active = new Int32Array(size << SHIFT);
+    active.set(this.active);
+    this.active = active;
+  }
+
+  /** The pins of a reference, unsigned. */
+  pinOf(ref: number): number {
+    return this.active[ref << SHIFT]! >>> 0;
+  }
+
+  /** Who holds the pins. */
+  holderOf(ref: number): number {
+    return this.active[(ref << SHIFT) | HOLDER]! & 0xffff;
+  }
+
+  /** The machine frame of a pinned reference. */
+  mfnOf(ref: number): number {
+    return this.active[(ref << SHIFT) | MFN]!;
+  }
+
+  /** The granted frame of a pinned reference, -1 for a transitive one. */
+  gfnOf(ref: number): number {
+    const high = this.active[(ref << SHIFT) | GFN_HI]!;
+    return high < 0 ? -1 : high * 0x1_0000_0000 + (this.active[(ref << SHIFT) | GFN_LO]! >>> 0);
+  }
+
+  /** The frame that the shared entry names: 64 bits under version 2. */
+  frameOf(ref: number): number {
+    const { u32 } = this.viewsOf(ref);
+    const word = this.wordOf(ref);
+    return this.version === 1 ? u32[word + 1]! : u32[word + 3]! * 0x1_0000_0000 + u32[word + 2]!;
+  }
+
+  /** Fills the active entry of a reference that nobody had pinned, for a whole page; its pin is the caller's to set. */
+  activate(ref: number, holder: number, mfn: number, gfn: number): void {
+    const { active } = this;
+    active[(ref << SHIFT) | MFN] = mfn;
+    active[(ref << SHIFT) | HOLDER] = holder;
+    active[(ref << SHIFT) | GFN_LO] = gfn | 0;
+    active[(ref << SHIFT) | GFN_HI] = Math.floor(gfn / 0x1_0000_0000);
+    this.pinned++;
   }
 
   /** Views that hold an entry. */
@@ -148,9 +200,4 @@ export class GrantTable {
     if (this.atomic) Atomics.and(u16, at, ~bits & 0xffff);
     else u16[at] = u16[at]! & ~bits;
   }
-}
-
-function grown<T extends { set(from: T): void }>(from: T, into: T): T {
-  into.set(from);
-  return into;
 }

@@ -267,7 +267,7 @@ export class Hypercalls implements DomainGrantHypercalls {
     if (granter === undefined) return -errnoOf('EPERM');
     const { grants } = granter;
     for (let ref = 0; ref < grants.entries; ref++) {
-      if (grants.pin[ref] !== 0 && grants.mfn[ref] === mfn && grants.domid[ref] === this.#party.id) return 0;
+      if (grants.pinOf(ref) !== 0 && grants.mfnOf(ref) === mfn && grants.holderOf(ref) === this.#party.id) return 0;
     }
     return -errnoOf('EPERM');
   }

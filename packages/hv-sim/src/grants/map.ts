@@ -1,8 +1,9 @@
 import { InvariantError, invariant } from '@paravirt/event-bus/contract';
 import type { MapOp } from '@paravirt/gnttab';
 import { BY_GRANT as GRANT_UNMAP, BY_REPLACE as REPLACEMENT } from '../memory/address-space.ts';
-import type { Frames } from '../memory/frames.ts';
+import { COUNTS, type Frames } from '../memory/frames.ts';
 import * as codes from './codes.ts';
+import { ACTIVE } from './grant-table.ts';
 import type { GrantWorld, Party } from './party.ts';
 import { setInUse, settleInUse } from './pin.ts';
 
@@ -19,22 +20,32 @@ const {
   DEVICE_WRITE,
   FOREIGN_FORMS,
   GENERAL_ERROR,
+  GTF_READONLY,
   HOST_MAP,
   HOST_READ,
   HOST_WRITE,
   NO_SPACE,
   OKAY,
   PERMISSION_DENIED,
+  PERMIT_ACCESS,
   PIN_FULL,
   READING,
   READONLY,
+  SUB_PAGE,
+  TYPE_MASK,
   WRITE_PINS,
   WRITING,
 } = codes;
 const BY_GRANT = GRANT_UNMAP;
 const BY_REPLACE = REPLACEMENT;
 
+const { shift: COUNTS_SHIFT, writers: WRITERS } = COUNTS;
+const { shift: ACTIVE_SHIFT, mfn: MFN, holder: HOLDER, gfnLo: GFN_LO, gfnHi: GFN_HI } = ACTIVE;
+
 const KINDS = DEVICE_MAP | HOST_MAP;
+const FORMS = KINDS | FOREIGN_FORMS;
+/** What of an entry's flags decides whether it may be mapped. */
+const ENTRY_MASK = TYPE_MASK | SUB_PAGE;
 
 /**
  * Maps and unmaps. A mapping is a handle of the mapper; for each of its two kinds (host, device) it holds one pin of the active
@@ -56,6 +67,57 @@ export class GrantMaps {
 
   /** Carries out one element. @returns its status; `handle` and `mfn` of `op` are written when it is 0. */
   map(mapper: Party, op: MapOp): number {
+    const { domid, ref, vfn, flags } = op;
+    const world = this.#world;
+    const granter = world.parties[domid];
+    // In one go what nearly all mappings are: a whole page of a version 1 entry that nobody has pinned, for the processor alone. What
+    // is anything else, or is refused, goes the long way, of which this is a short cut: nothing is changed before all is checked.
+    if (granter === undefined || (flags & FORMS) !== HOST_MAP || world.policy.mayMap !== undefined) return this.#mapAny(mapper, op);
+    const table = granter.grants;
+    if (table.plain !== 1 || !(ref >= 0 && ref < table.entries)) return this.#mapAny(mapper, op);
+    const { active } = table;
+    const at = ref << ACTIVE_SHIFT;
+    if (active[at] !== 0) return this.#mapAny(mapper, op);
+    const frame = ref >>> 9;
+    const { u32 } = table.sharedViews[frame]!;
+    const word = table.sharedWord[frame]! + ((ref & 511) << 1);
+    const header = u32[word]!;
+    const readonly = (flags & READONLY) !== 0;
+    const fits = (header & ENTRY_MASK) === PERMIT_ACCESS && header >>> 16 === mapper.id && (readonly || (header & GTF_READONLY) === 0);
+    if (!fits) return this.#mapAny(mapper, op);
+    const gfn = u32[word + 1]!;
+    const mfn = granter.memory.mfnOf(gfn, !readonly);
+    if (mfn < 0 || (vfn | 0) !== vfn || vfn <= 0) return this.#mapAny(mapper, op);
+    const track = mapper.maptrack;
+    const handle = track.take();
+    if (handle < 0) return NO_SPACE;
+    if (!mapper.space.mapGrant(vfn, mfn, !readonly)) {
+      track.give(handle);
+      table.lower(ref, READING | WRITING);
+      return BAD_VIRT_ADDR;
+    }
+    u32[word] = readonly ? header | READING : header | READING | WRITING;
+    active[at | MFN] = mfn;
+    active[at | HOLDER] = mapper.id;
+    active[at | GFN_LO] = gfn;
+    active[at | GFN_HI] = 0;
+    table.pinned++;
+    const counted = mfn << COUNTS_SHIFT;
+    const { counts } = this.#frames;
+    counts[counted] = counts[counted]! + 1;
+    if (readonly) active[at] = HOST_READ;
+    else {
+      active[at] = HOST_WRITE;
+      counts[counted | WRITERS] = counts[counted | WRITERS]! + 1;
+    }
+    track.set(handle, flags & (HOST_MAP | READONLY), domid, ref, vfn);
+    op.handle = handle;
+    op.mfn = mfn;
+    this.lastMfn = mfn;
+    return OKAY;
+  }
+
+  #mapAny(mapper: Party, op: MapOp): number {
     const { flags } = op;
     if ((flags & KINDS) === 0) return BAD_GNTREF;
     if ((flags & FOREIGN_FORMS) !== 0) return GENERAL_ERROR;
@@ -73,10 +135,7 @@ export class GrantMaps {
       track.give(handle);
       return status;
     }
-    track.flags[handle] = flags & (KINDS | READONLY);
-    track.domid[handle] = op.domid;
-    track.ref[handle] = op.ref;
-    track.vfn[handle] = vfn;
+    track.set(handle, flags & (KINDS | READONLY), op.domid, op.ref, vfn);
     op.handle = handle;
     op.mfn = this.lastMfn;
     return OKAY;
@@ -86,50 +145,41 @@ export class GrantMaps {
     const table = granter.grants;
     const ref = op.ref >>> 0;
     if (ref >= table.entries) return BAD_GNTREF;
+    const { active } = table;
+    const at = ref << ACTIVE_SHIFT;
     const readonly = (op.flags & READONLY) !== 0;
-    const pin = table.pin[ref]!;
-    if (pin !== 0 && (table.domid[ref] !== mapper.id || (pin & PIN_FULL) !== 0 || table.subPage[ref] !== 0)) return GENERAL_ERROR;
+    const pin = active[at]!;
+    // A holder with the bit for a part is not the mapper.
+    if (pin !== 0 && (active[at | HOLDER] !== mapper.id || (pin & PIN_FULL) !== 0)) return GENERAL_ERROR;
     if (pin === 0 || (!readonly && (pin & WRITE_PINS) === 0)) {
       const status = setInUse(table, ref, mapper.id, readonly, true);
       if (status !== OKAY) return status;
       if (pin === 0) {
-        const word = table.wordOf(ref);
-        const { u32 } = table.viewsOf(ref);
-        const gfn = table.version === 1 ? u32[word + 1]! : u32[word + 3]! * 0x1_0000_0000 + u32[word + 2]!;
+        const gfn = table.frameOf(ref);
         const mfn = granter.memory.mfnOf(gfn, !readonly);
         if (mfn < 0) {
           table.lower(ref, READING | WRITING);
           return BAD_PAGE;
         }
-        table.mfn[ref] = mfn;
-        table.gfn[ref] = gfn;
-        table.domid[ref] = mapper.id;
-        table.start[ref] = 0;
-        table.length[ref] = 4096;
-        table.subPage[ref] = 0;
-        table.transDomid[ref] = -1;
-        table.pinned++;
+        table.activate(ref, mapper.id, mfn, gfn);
       }
     }
-    const mfn = table.mfn[ref]!;
+    const mfn = active[at | MFN]!;
     if ((op.flags & HOST_MAP) !== 0 && !mapper.space.mapGrant(vfn, mfn, !readonly)) {
       if (pin === 0) table.pinned--;
       settleAfterRefusal(table, ref);
       return BAD_VIRT_ADDR;
     }
-    const { refs, writers } = this.#frames;
     let pins = pin;
     if ((op.flags & HOST_MAP) !== 0) {
       pins += readonly ? HOST_READ : HOST_WRITE;
-      refs[mfn] = refs[mfn]! + 1;
-      if (!readonly) writers[mfn] = writers[mfn]! + 1;
+      this.#frames.hold(mfn, readonly);
     }
     if ((op.flags & DEVICE_MAP) !== 0) {
       pins += readonly ? DEVICE_READ : DEVICE_WRITE;
-      refs[mfn] = refs[mfn]! + 1;
-      if (!readonly) writers[mfn] = writers[mfn]! + 1;
+      this.#frames.hold(mfn, readonly);
     }
-    table.pin[ref] = pins;
+    active[at] = pins;
     this.lastMfn = mfn;
     return OKAY;
   }
@@ -143,13 +193,49 @@ export class GrantMaps {
   unmap(mapper: Party, handle: number, vfn: number, device: boolean, deviceMfn: number, replacement: number): number {
     const track = mapper.maptrack;
     if (handle >>> 0 !== handle || handle >= track.size) return BAD_HANDLE;
-    const flags = track.flags[handle]!;
+    const flags = track.flagsOf(handle);
     if (flags === 0) return BAD_HANDLE;
-    const granter = this.#world.parties[track.domid[handle]!];
+    const granter = this.#world.parties[track.domidOf(handle)];
     if (granter === undefined) return BAD_DOMAIN;
+    // In one go the end of what `map` does in one go; everything else the long way.
     const table = granter.grants;
-    const ref = track.ref[handle]!;
-    const mfn = table.mfn[ref]!;
+    const ref = track.refOf(handle);
+    const { active } = table;
+    const at = ref << ACTIVE_SHIFT;
+    const readonly = (flags & READONLY) !== 0;
+    const mfn = active[at | MFN]!;
+    const { counts } = this.#frames;
+    const counted = mfn << COUNTS_SHIFT;
+    const alone = active[at] === (readonly ? HOST_READ : HOST_WRITE) && (flags & KINDS) === HOST_MAP && table.plain === 1;
+    if (!alone || replacement !== 0 || vfn === 0 || vfn !== track.vfnOf(handle) || counts[counted]! <= 1) {
+      return this.#unmapAny(mapper, granter, handle, vfn, device, deviceMfn, replacement);
+    }
+    if (!mapper.space.unmapGrant(vfn, mfn, BY_GRANT)) broken('the page table lacks the page of handle', handle, mapper.id);
+    active[at] = 0;
+    table.pinned--;
+    const frame = ref >>> 9;
+    const { u16 } = table.sharedViews[frame]!;
+    const half = (table.sharedWord[frame]! + ((ref & 511) << 1)) << 1;
+    // The other bits as the guest has them by now.
+    u16[half] = u16[half]! & ~(READING | WRITING);
+    counts[counted] = counts[counted]! - 1;
+    if (!readonly) {
+      counts[counted | WRITERS] = counts[counted | WRITERS]! - 1;
+      if (granter.memory.logging) granter.memory.markDirty(table.gfnOf(ref));
+    }
+    track.give(handle);
+    this.lastGranter = granter.id;
+    this.lastRef = ref;
+    this.lastMfn = mfn;
+    return OKAY;
+  }
+
+  #unmapAny(mapper: Party, granter: Party, handle: number, vfn: number, device: boolean, deviceMfn: number, replacement: number): number {
+    const track = mapper.maptrack;
+    const flags = track.flagsOf(handle);
+    const table = granter.grants;
+    const ref = track.refOf(handle);
+    const mfn = table.mfnOf(ref);
     const readonly = flags & READONLY;
     let done = 0;
     if (device && (flags & DEVICE_MAP) !== 0) {
@@ -157,7 +243,7 @@ export class GrantMaps {
       done = DEVICE_MAP;
     }
     if (vfn !== 0 && (flags & HOST_MAP) !== 0) {
-      if (vfn !== track.vfn[handle]) return GENERAL_ERROR;
+      if (vfn !== track.vfnOf(handle)) return GENERAL_ERROR;
       if (replacement !== 0 && !mapper.space.holdsOrdinary(replacement)) return GENERAL_ERROR;
       const gone = mapper.space.unmapGrant(vfn, mfn, replacement === 0 ? BY_GRANT : BY_REPLACE);
       if (!gone) broken('the page table lacks the page of handle', handle, mapper.id);
@@ -175,14 +261,15 @@ export class GrantMaps {
     const left = flags & ~done;
     this.#unpin(granter, ref, mfn, done, readonly !== 0);
     if ((left & KINDS) === 0) track.give(handle);
-    else track.flags[handle] = left;
+    else track.keep(handle, left);
     return OKAY;
   }
 
   /** The pins go first, then the references: while a pin stands its frame is held. */
   #unpin(granter: Party, ref: number, mfn: number, done: number, readonly: boolean): void {
     const table = granter.grants;
-    const before = table.pin[ref]!;
+    const at = ref << ACTIVE_SHIFT;
+    const before = table.active[at]!;
     let drops = 0;
     let pins = before;
     if ((done & HOST_MAP) !== 0) {
@@ -197,26 +284,19 @@ export class GrantMaps {
       pins -= one;
       drops++;
     }
-    table.pin[ref] = pins;
+    table.active[at] = pins;
     settleInUse(table, ref);
-    const frames = this.#frames;
-    if (!readonly) {
-      frames.writers[mfn] = frames.writers[mfn]! - drops;
-      granter.memory.markDirty(table.gfn[ref]!);
-    }
-    const left = frames.refs[mfn]! - drops;
-    // The last reference goes the long way, which frees the frame.
-    if (left > 0) frames.refs[mfn] = left;
-    else while (drops-- > 0) frames.put(mfn);
+    if (!readonly) granter.memory.markDirty(table.gfnOf(ref));
+    while (drops-- > 0) this.#frames.drop(mfn, readonly);
   }
 
   /** The mapper dies: every handle it holds is taken apart. */
   releaseAll(mapper: Party): void {
     const track = mapper.maptrack;
     for (let handle = 0; handle < track.size; handle++) {
-      const flags = track.flags[handle]!;
+      const flags = track.flagsOf(handle);
       if (flags === 0) continue;
-      const vfn = (flags & HOST_MAP) !== 0 ? track.vfn[handle]! : 0;
+      const vfn = (flags & HOST_MAP) !== 0 ? track.vfnOf(handle) : 0;
       const status = this.unmap(mapper, handle, vfn, true, -1, 0);
       invariant(status === OKAY, () => `handle ${handle} of dying domain ${mapper.id} could not be released: ${status}`);
     }
@@ -230,7 +310,7 @@ function broken(what: string, number: number, domid: number): never {
 
 /** A refused pin leaves the flags as the remaining pins want them. */
 function settleAfterRefusal(table: Party['grants'], ref: number): void {
-  const pin = table.pin[ref]!;
+  const pin = table.active[ref << ACTIVE_SHIFT]!;
   if (pin === 0) table.lower(ref, READING | WRITING);
   else if ((pin & WRITE_PINS) === 0) table.lower(ref, WRITING);
 }

@@ -1,4 +1,9 @@
-import { invariant } from '@paravirt/event-bus/contract';
+import { InvariantError } from '@paravirt/event-bus/contract';
+
+const SHIFT = 2;
+const REF = 1;
+const NEXT = 2;
+const DOMID_SHIFT = 16;
 
 /**
  * The handles of one mapping domain. A free handle goes to the end of the queue and a wanted one comes from its front, so a
@@ -10,13 +15,10 @@ export class Maptrack {
   size = 0;
   /** Handles in use. */
   live = 0;
-  /** GNTMAP_device_map, GNTMAP_host_map, GNTMAP_readonly of what still stands; 0 when the handle is free. */
-  flags: Uint8Array = new Uint8Array(0);
-  domid: Uint16Array = new Uint16Array(0);
-  ref: Uint32Array = new Uint32Array(0);
-  /** Where the host mapping stands. */
-  vfn: Float64Array = new Float64Array(0);
-  #next: Int32Array = new Int32Array(0);
+  /** By handle, from `handle << SHIFT` on: kinds and granter, reference, next free handle. */
+  #words: Int32Array = new Int32Array(0);
+  /** By handle: where the host mapping stands. */
+  #vfns: Float64Array = new Float64Array(0);
   #head = -1;
   #tail = -1;
 
@@ -24,49 +26,81 @@ export class Maptrack {
     this.handlesMax = handlesMax;
   }
 
-  /** A handle that nobody uses, or -1 when the domain has as many as it may. Until its flags are set it counts as taken, not as live. */
+  /** A handle that nobody uses, or -1 when the domain has as many as it may. Until it is set it counts as taken, not as live. */
   take(): number {
     if (this.#head < 0 && !this.#grow()) return -1;
     const handle = this.#head;
-    this.#head = this.#next[handle]!;
-    if (this.#head < 0) this.#tail = -1;
-    invariant(this.flags[handle] === 0, () => `handle ${handle} was free and live`);
+    const next = this.#words[(handle << SHIFT) | NEXT]!;
+    this.#head = next;
+    if (next < 0) this.#tail = -1;
     this.live++;
     return handle;
   }
 
+  /** What the handle stands for. `kinds`: GNTMAP_device_map, GNTMAP_host_map and GNTMAP_readonly, not 0. */
+  set(handle: number, kinds: number, domid: number, ref: number, vfn: number): void {
+    const words = this.#words;
+    const at = handle << SHIFT;
+    if (words[at] !== 0) alive(handle);
+    words[at] = kinds | (domid << DOMID_SHIFT);
+    words[at | REF] = ref;
+    this.#vfns[handle] = vfn;
+  }
+
+  /** Some of the kinds are gone; `kinds` are left. */
+  keep(handle: number, kinds: number): void {
+    this.#words[handle << SHIFT] = kinds | (this.domidOf(handle) << DOMID_SHIFT);
+  }
+
   give(handle: number): void {
-    this.flags[handle] = 0;
-    this.#next[handle] = -1;
+    const words = this.#words;
+    const at = handle << SHIFT;
+    words[at] = 0;
+    words[at | NEXT] = -1;
     if (this.#tail < 0) this.#head = handle;
-    else this.#next[this.#tail] = handle;
+    else words[(this.#tail << SHIFT) | NEXT] = handle;
     this.#tail = handle;
     this.live--;
+  }
+
+  /** The kinds that still stand; 0 when the handle is free. */
+  flagsOf(handle: number): number {
+    return this.#words[handle << SHIFT]! & 0xffff;
+  }
+
+  /** Who granted. */
+  domidOf(handle: number): number {
+    return this.#words[handle << SHIFT]! >>> DOMID_SHIFT;
+  }
+
+  /** What was granted. */
+  refOf(handle: number): number {
+    return this.#words[(handle << SHIFT) | REF]! >>> 0;
+  }
+
+  /** Where the host mapping stands. */
+  vfnOf(handle: number): number {
+    return this.#vfns[handle]!;
   }
 
   #grow(): boolean {
     const from = this.size;
     const size = Math.min(from === 0 ? 256 : from * 2, this.handlesMax);
     if (size <= from) return false;
-    const flags = new Uint8Array(size);
-    flags.set(this.flags);
-    const domid = new Uint16Array(size);
-    domid.set(this.domid);
-    const ref = new Uint32Array(size);
-    ref.set(this.ref);
-    const vfn = new Float64Array(size);
-    vfn.set(this.vfn);
-    const next = new Int32Array(size);
-    next.set(this.#next);
-    for (let i = from; i < size; i++) next[i] = i + 1 < size ? i + 1 : -1;
-    this.flags = flags;
-    this.domid = domid;
-    this.ref = ref;
-    this.vfn = vfn;
-    this.#next = next;
+    const words = new Int32Array(size << SHIFT);
+    words.set(this.#words);
+    const vfns = new Float64Array(size);
+    vfns.set(this.#vfns);
+    for (let i = from; i < size; i++) words[(i << SHIFT) | NEXT] = i + 1 < size ? i + 1 : -1;
+    this.#words = words;
+    this.#vfns = vfns;
     this.#head = from;
     this.#tail = size - 1;
     this.size = size;
     return true;
   }
+}
+
+function alive(handle: number): never {
+  throw new InvariantError(`handle ${handle} was free and live`);
 }

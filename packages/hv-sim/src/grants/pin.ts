@@ -1,8 +1,9 @@
 import * as codes from './codes.ts';
-import type { GrantTable } from './grant-table.ts';
+import { ACTIVE, type GrantTable } from './grant-table.ts';
 
 // Plain constants of this module: an imported one is loaded at each use.
 const { GENERAL_ERROR, GTF_READONLY, OKAY, PERMIT_ACCESS, READING, SUB_PAGE, TRANSITIVE, TYPE_MASK, WRITE_PINS, WRITING } = codes;
+const { shift: SHIFT } = ACTIVE;
 
 /** How often an entry that changes under our eyes is tried again. */
 const RETRIES = 5;
@@ -21,7 +22,7 @@ function setInUseV1(table: GrantTable, ref: number, domid: number, readonly: boo
   const { u32 } = table.sharedViews[ref >>> 9]!;
   const at = table.sharedWord[ref >>> 9]! + (ref & 511) * 2;
   const mask = mapping ? TYPE_MASK | SUB_PAGE : TYPE_MASK;
-  const unpinned = table.pin[ref] === 0;
+  const unpinned = table.active[ref << SHIFT] === 0;
   let seen = u32[at]!;
   for (let tries = 0; tries < RETRIES; tries++) {
     if (unpinned && ((seen & mask) !== PERMIT_ACCESS || seen >>> 16 !== domid)) return GENERAL_ERROR;
@@ -41,7 +42,7 @@ function setInUseV1(table: GrantTable, ref: number, domid: number, readonly: boo
 function setInUseV2(table: GrantTable, ref: number, domid: number, readonly: boolean, mapping: boolean): number {
   const { u32 } = table.sharedViews[ref >>> 8]!;
   const at = table.sharedWord[ref >>> 8]! + (ref & 255) * 4;
-  const unpinned = table.pin[ref] === 0;
+  const unpinned = table.active[ref << SHIFT] === 0;
   const before = u32[at]!;
   if (unpinned && !fitsV2(before, domid, mapping)) return GENERAL_ERROR;
   if (!readonly && (before & GTF_READONLY) !== 0) return GENERAL_ERROR;
@@ -55,7 +56,7 @@ function setInUseV2(table: GrantTable, ref: number, domid: number, readonly: boo
       return GENERAL_ERROR;
     }
   } else if (spoilt) {
-    if ((table.pin[ref]! & WRITE_PINS) === 0) table.lower(ref, WRITING);
+    if ((table.active[ref << SHIFT]! & WRITE_PINS) === 0) table.lower(ref, WRITING);
     return GENERAL_ERROR;
   }
   return OKAY;
@@ -73,7 +74,7 @@ function fitsV2(header: number, domid: number, mapping: boolean): boolean {
  * Counts device pins like host pins.
  */
 export function settleInUse(table: GrantTable, ref: number): void {
-  const pin = table.pin[ref]!;
+  const pin = table.active[ref << SHIFT]!;
   if (pin === 0) {
     table.lower(ref, READING | WRITING);
     table.pinned--;

@@ -60,7 +60,7 @@ function shrinkStatus(table: GrantTable, wanted: number, source: TableFrames): v
  * freed by a switch of version.
  */
 export function statusInUse(table: GrantTable, memory: Frames): boolean {
-  for (let i = 0; i < table.statusFrames; i++) if (memory.refs[table.statusMfn[i]!]! > 1) return true;
+  for (let i = 0; i < table.statusFrames; i++) if (memory.refsOf(table.statusMfn[i]!) > 1) return true;
   return false;
 }
 
@@ -80,7 +80,7 @@ export function setVersion(
   if (version !== 1 && version !== 2) return -errnoOf('EINVAL');
   if (version === table.version) return 0;
   const reserved = Math.min(GNTTAB.NR_RESERVED_ENTRIES, table.entries);
-  for (let ref = reserved; ref < table.entries; ref++) if (table.pin[ref] !== 0) return -errnoOf('EBUSY');
+  for (let ref = reserved; ref < table.entries; ref++) if (table.pinOf(ref) !== 0) return -errnoOf('EBUSY');
   const kept = new Uint32Array(reserved * 2);
   if (version === 2) {
     if (!growStatus(table, table.statusFramesFor(table.frames), source, memory)) return -errnoOf('ENOMEM');
@@ -127,7 +127,7 @@ export function setVersion(
 export function swapRefs(table: GrantTable, a: number, b: number): number {
   if (a >= table.entries || b >= table.entries) return BAD_GNTREF;
   if (a === b) return OKAY;
-  if (table.pin[a] !== 0 || table.pin[b] !== 0) return EAGAIN;
+  if (table.pinOf(a) !== 0 || table.pinOf(b) !== 0) return EAGAIN;
   const words = table.version === 1 ? 2 : 4;
   const viewsA = table.viewsOf(a);
   const viewsB = table.viewsOf(b);

@@ -1,10 +1,11 @@
 import type { MemoryViews } from '@paravirt/gnttab';
 import type { MapFlags, PageTable } from '@paravirt/vmap';
 import { HvError, type UnmapCause, whole } from '../errors.ts';
-import { type Frames, PAGE as PAGE_BYTES } from './frames.ts';
+import { COUNTS, type Frames, PAGE as PAGE_BYTES } from './frames.ts';
 
-/** A plain constant of this module: an imported one is loaded at each use. */
+// Plain constants of this module: an imported one is loaded at each use.
 const PAGE = PAGE_BYTES;
+const { shift: COUNTS_SHIFT, mapped: MAPPED } = COUNTS;
 
 /*
  * A page-table entry is one 32-bit word: flags below, frame number above. An entry whose page was taken out keeps the frame
@@ -18,7 +19,7 @@ const EXECUTABLE = 8;
 const FLAG_BITS = 4;
 
 const CAUSES: readonly UnmapCause[] = ['never', 'grant-unmap', 'unmap', 'replace', 'death'];
-/** Index into `CAUSES`. */
+/** Indexes into `CAUSES` that the grant core names. */
 export const BY_GRANT = 1;
 const BY_UNMAP = 2;
 /** As `BY_GRANT`. */
@@ -29,27 +30,27 @@ export const BY_DEATH = 4;
 /** Pages of a chunk of the table beyond the window. */
 const CHUNK = 1024;
 
-/** A stretch of the table. The window is one that grows; everything above lives in chunks of 1,024 pages. */
+/*
+ * Words of a page in a stretch, from `page << PAGE_SHIFT` on: the entry, who unmapped it (cause << 16 | domid), and the step at which
+ * that was. The fourth is unused.
+ */
+const PAGE_SHIFT = 2;
+const GONE = 1;
+const WHEN = 2;
+
+/** A stretch of the table. The window is one that grows; everything above lies in chunks of 1,024 pages. */
 class Stretch {
-  /** -- frame << 4 | flags, as u32 */
-  entries: Uint32Array;
-  /** Who unmapped it: cause << 16 | domid. */
-  gone: Uint32Array;
-  /** The step at which it was unmapped. */
-  when: Uint32Array;
+  words: Int32Array;
   constructor(pages: number) {
-    this.entries = new Uint32Array(pages);
-    this.gone = new Uint32Array(pages);
-    this.when = new Uint32Array(pages);
+    this.words = new Int32Array(pages << PAGE_SHIFT);
+  }
+  get pages(): number {
+    return this.words.length >>> PAGE_SHIFT;
   }
   grow(pages: number): void {
-    const { entries, gone, when } = this;
-    this.entries = new Uint32Array(pages);
-    this.entries.set(entries);
-    this.gone = new Uint32Array(pages);
-    this.gone.set(gone);
-    this.when = new Uint32Array(pages);
-    this.when.set(when);
+    const { words } = this;
+    this.words = new Int32Array(pages << PAGE_SHIFT);
+    this.words.set(words);
   }
 }
 
@@ -98,10 +99,10 @@ export class AddressSpace implements PageTable {
     this.views = frames.banks[0]!.views;
   }
 
-  /** Finds the entry of `vfn`: the stretch is returned, the index is in `#at`. Undefined where there is none (yet). */
+  /** Finds the entry of `vfn`: the stretch is returned, its first word is in `#at`. Undefined where there is none (yet). */
   #find(vfn: number): Stretch | undefined {
-    if (vfn < this.#windowLength) {
-      this.#at = vfn;
+    if ((vfn | 0) === vfn && vfn < this.#windowLength) {
+      this.#at = vfn << PAGE_SHIFT;
       return this.#window;
     }
     return this.#findFar(vfn);
@@ -110,7 +111,7 @@ export class AddressSpace implements PageTable {
   #findFar(vfn: number): Stretch | undefined {
     if (vfn < this.#windowPages) return undefined;
     const chunk = Math.floor(vfn / CHUNK);
-    this.#at = vfn - chunk * CHUNK;
+    this.#at = (vfn - chunk * CHUNK) << PAGE_SHIFT;
     if (chunk === this.#lastChunk) return this.#last;
     const stretch = this.#chunks.get(chunk);
     if (stretch !== undefined) {
@@ -129,7 +130,7 @@ export class AddressSpace implements PageTable {
       while (length <= vfn) length = Math.min(length * 2, this.#windowPages);
       this.#window.grow(length);
       this.#windowLength = length;
-      this.#at = vfn;
+      this.#at = vfn << PAGE_SHIFT;
       return this.#window;
     }
     if (this.#chunks.size >= this.#chunksMax) return undefined;
@@ -138,23 +139,19 @@ export class AddressSpace implements PageTable {
     this.#chunks.set(chunk, stretch);
     this.#lastChunk = chunk;
     this.#last = stretch;
-    this.#at = vfn - chunk * CHUNK;
+    this.#at = (vfn - chunk * CHUNK) << PAGE_SHIFT;
     return stretch;
   }
 
   /** For the grant core: puts `mfn` at `vfn`; false when the page is taken, out of range, or the table cannot grow. Takes the reference. */
   mapGrant(vfn: number, mfn: number, writable: boolean): boolean {
-    let entries = this.#window.entries;
-    let at = vfn;
-    if (vfn >= this.#windowLength) {
-      const stretch = this.#make(vfn);
-      if (stretch === undefined) return false;
-      entries = stretch.entries;
-      at = this.#at;
-    }
-    if ((entries[at]! & PRESENT) !== 0) return false;
-    entries[at] = (mfn << FLAG_BITS) | (writable ? PRESENT | GRANT | WRITABLE : PRESENT | GRANT);
-    this.#frames.mapped[mfn]!++;
+    const stretch = this.#make(vfn);
+    if (stretch === undefined) return false;
+    const { words } = stretch;
+    const at = this.#at;
+    if ((words[at]! & PRESENT) !== 0) return false;
+    words[at] = (mfn << FLAG_BITS) | (writable ? PRESENT | GRANT | WRITABLE : PRESENT | GRANT);
+    this.#frames.counts[(mfn << COUNTS_SHIFT) | MAPPED]!++;
     this.pages++;
     return true;
   }
@@ -163,25 +160,22 @@ export class AddressSpace implements PageTable {
   holdsGrant(vfn: number, mfn: number): boolean {
     const stretch = this.#find(vfn);
     if (stretch === undefined) return false;
-    const entry = stretch.entries[this.#at]!;
+    const entry = stretch.words[this.#at]!;
     return (entry & (PRESENT | GRANT)) === (PRESENT | GRANT) && entry >>> FLAG_BITS === mfn;
   }
 
   /** For the grant core: takes the grant mapping of `mfn` out of `vfn`; false when another or none stands there. */
   unmapGrant(vfn: number, mfn: number, cause: number): boolean {
-    let stretch: Stretch | undefined = this.#window;
-    let at = vfn;
-    if (vfn >= this.#windowLength) {
-      stretch = this.#findFar(vfn);
-      if (stretch === undefined) return false;
-      at = this.#at;
-    }
-    const entry = stretch.entries[at]!;
+    const stretch = this.#find(vfn);
+    if (stretch === undefined) return false;
+    const { words } = stretch;
+    const at = this.#at;
+    const entry = words[at]!;
     if ((entry & (PRESENT | GRANT)) !== (PRESENT | GRANT) || entry >>> FLAG_BITS !== mfn) return false;
-    stretch.entries[at] = mfn << FLAG_BITS;
-    stretch.gone[at] = (cause << 16) | this.domid;
-    stretch.when[at] = this.#now.steps;
-    this.#frames.mapped[mfn]!--;
+    words[at] = mfn << FLAG_BITS;
+    words[at | GONE] = (cause << 16) | this.domid;
+    words[at | WHEN] = this.#now.steps;
+    this.#frames.counts[(mfn << COUNTS_SHIFT) | MAPPED]!--;
     this.pages--;
     return true;
   }
@@ -194,22 +188,22 @@ export class AddressSpace implements PageTable {
     const source = this.#find(from);
     if (source === undefined) return false;
     const sourceAt = this.#at;
-    const entry = source.entries[sourceAt]!;
+    const entry = source.words[sourceAt]!;
     if ((entry & PRESENT) === 0 || (entry & GRANT) !== 0) return false;
     const target = this.#make(to);
-    if (target === undefined || (target.entries[this.#at]! & PRESENT) !== 0) return false;
-    target.entries[this.#at] = entry;
+    if (target === undefined || (target.words[this.#at]! & PRESENT) !== 0) return false;
+    target.words[this.#at] = entry;
     // `#make` may have replaced the window's arrays, so the source is fetched again.
-    source.entries[sourceAt] = (entry >>> FLAG_BITS) << FLAG_BITS;
-    source.gone[sourceAt] = (BY_REPLACE << 16) | this.domid;
-    source.when[sourceAt] = this.#now.steps;
+    source.words[sourceAt] = (entry >>> FLAG_BITS) << FLAG_BITS;
+    source.words[sourceAt | GONE] = (BY_REPLACE << 16) | this.domid;
+    source.words[sourceAt | WHEN] = this.#now.steps;
     return true;
   }
 
   /** Whether `vfn` holds a mapping that no grant put there. */
   holdsOrdinary(vfn: number): boolean {
     const stretch = this.#find(vfn);
-    return stretch !== undefined && (stretch.entries[this.#at]! & (PRESENT | GRANT)) === PRESENT;
+    return stretch !== undefined && (stretch.words[this.#at]! & (PRESENT | GRANT)) === PRESENT;
   }
 
   /**
@@ -222,16 +216,17 @@ export class AddressSpace implements PageTable {
     for (let i = 0; i < count; i++) {
       const owned = this.#frames.valid(mfn + i) && this.#frames.owner[mfn + i] === this.domid;
       const stretch = owned ? this.#make(vfn + i) : undefined;
-      if (stretch === undefined || (stretch.entries[this.#at]! & (PRESENT | GRANT)) === (PRESENT | GRANT)) return false;
+      if (stretch === undefined || (stretch.words[this.#at]! & (PRESENT | GRANT)) === (PRESENT | GRANT)) return false;
     }
     const bits = PRESENT | (flags.writable ? WRITABLE : 0) | (flags.executable ? EXECUTABLE : 0);
     for (let i = 0; i < count; i++) {
-      this.#frames.mapped[mfn + i]!++;
-      this.#frames.refs[mfn + i]!++;
+      const counted = (mfn + i) << COUNTS_SHIFT;
+      this.#frames.counts[counted | MAPPED]!++;
+      this.#frames.counts[counted]!++;
       const stretch = this.#find(vfn + i)!;
       const at = this.#at;
-      if ((stretch.entries[at]! & PRESENT) !== 0) this.#drop(stretch, at, BY_UNMAP);
-      stretch.entries[at] = ((mfn + i) << FLAG_BITS) | bits;
+      if ((stretch.words[at]! & PRESENT) !== 0) this.#drop(stretch, at, BY_UNMAP);
+      stretch.words[at] = ((mfn + i) << FLAG_BITS) | bits;
       this.pages++;
     }
     return true;
@@ -241,17 +236,18 @@ export class AddressSpace implements PageTable {
   unmap(vfn: number, count: number): void {
     for (let i = 0; i < count; i++) {
       const stretch = this.#find(vfn + i);
-      if (stretch === undefined || (stretch.entries[this.#at]! & (PRESENT | GRANT)) !== PRESENT) continue;
+      if (stretch === undefined || (stretch.words[this.#at]! & (PRESENT | GRANT)) !== PRESENT) continue;
       this.#drop(stretch, this.#at, BY_UNMAP);
     }
   }
 
   #drop(stretch: Stretch, at: number, cause: number): void {
-    const mfn = stretch.entries[at]! >>> FLAG_BITS;
-    stretch.entries[at] = mfn << FLAG_BITS;
-    stretch.gone[at] = (cause << 16) | this.domid;
-    stretch.when[at] = this.#now.steps;
-    this.#frames.mapped[mfn]!--;
+    const { words } = stretch;
+    const mfn = words[at]! >>> FLAG_BITS;
+    words[at] = mfn << FLAG_BITS;
+    words[at | GONE] = (cause << 16) | this.domid;
+    words[at | WHEN] = this.#now.steps;
+    this.#frames.counts[(mfn << COUNTS_SHIFT) | MAPPED]!--;
     this.pages--;
     this.#frames.put(mfn);
   }
@@ -260,7 +256,7 @@ export class AddressSpace implements PageTable {
   translate(vfn: number): number {
     const stretch = this.#find(vfn);
     if (stretch === undefined) return -1;
-    const entry = stretch.entries[this.#at]!;
+    const entry = stretch.words[this.#at]!;
     return (entry & PRESENT) === 0 ? -1 : entry >>> FLAG_BITS;
   }
 
@@ -269,7 +265,9 @@ export class AddressSpace implements PageTable {
    * @throws {HvError} `page-fault`: the page is not mapped, or is written to and read-only.
    */
   resolve(vfn: number, writing: boolean): number {
-    const entry = vfn < this.#windowLength ? this.#window.entries[vfn]! : this.#entryFar(vfn);
+    // A page between two pages is none.
+    const near = (vfn | 0) === vfn && vfn < this.#windowLength;
+    const entry = near ? this.#window.words[vfn << PAGE_SHIFT]! : this.#entryFar(vfn);
     if ((entry & PRESENT) === 0 || (writing && (entry & WRITABLE) === 0)) this.#fault(vfn, writing);
     const frames = this.#frames;
     const mfn = entry >>> FLAG_BITS;
@@ -280,13 +278,13 @@ export class AddressSpace implements PageTable {
 
   #entryFar(vfn: number): number {
     const stretch = this.#findFar(vfn);
-    return stretch === undefined ? 0 : stretch.entries[this.#at]!;
+    return stretch === undefined ? 0 : stretch.words[this.#at]!;
   }
 
   #fault(vfn: number, writing: boolean): never {
     const stretch = this.#find(vfn);
-    const entry = stretch === undefined ? 0 : stretch.entries[this.#at]!;
-    const gone = stretch === undefined ? 0 : stretch.gone[this.#at]!;
+    const entry = stretch === undefined ? 0 : stretch.words[this.#at]!;
+    const gone = stretch === undefined ? 0 : stretch.words[this.#at | GONE]!;
     const was = gone !== 0 || (entry & PRESENT) !== 0;
     throw new HvError({
       code: 'page-fault',
@@ -295,7 +293,11 @@ export class AddressSpace implements PageTable {
       access: writing ? 'write' : 'read',
       cause: (entry & PRESENT) !== 0 ? 'readonly' : 'unmapped',
       mfn: was ? entry >>> FLAG_BITS : -1,
-      unmapped: { by: gone & 0xffff, how: CAUSES[gone >>> 16] ?? 'never', step: stretch === undefined ? 0 : stretch.when[this.#at]! },
+      unmapped: {
+        by: gone & 0xffff,
+        how: CAUSES[gone >>> 16] ?? 'never',
+        step: stretch === undefined ? 0 : stretch.words[this.#at | WHEN]! >>> 0,
+      },
     });
   }
 
@@ -345,8 +347,9 @@ export class AddressSpace implements PageTable {
   /** The domain dies: every ordinary mapping goes and gives its reference back. Grant mappings must be gone already. */
   destroy(): void {
     const drop = (stretch: Stretch): void => {
-      for (let at = 0; at < stretch.entries.length; at++) {
-        if ((stretch.entries[at]! & (PRESENT | GRANT)) === PRESENT) this.#drop(stretch, at, BY_DEATH);
+      for (let page = 0; page < stretch.pages; page++) {
+        const at = page << PAGE_SHIFT;
+        if ((stretch.words[at]! & (PRESENT | GRANT)) === PRESENT) this.#drop(stretch, at, BY_DEATH);
       }
     };
     drop(this.#window);
@@ -356,9 +359,9 @@ export class AddressSpace implements PageTable {
   /** Calls `visit` for every present entry, window first: for ledgers. */
   each(visit: (vfn: number, mfn: number, grant: boolean, writable: boolean) => void): void {
     const walk = (stretch: Stretch, first: number): void => {
-      for (let at = 0; at < stretch.entries.length; at++) {
-        const entry = stretch.entries[at]!;
-        if ((entry & PRESENT) !== 0) visit(first + at, entry >>> FLAG_BITS, (entry & GRANT) !== 0, (entry & WRITABLE) !== 0);
+      for (let page = 0; page < stretch.pages; page++) {
+        const entry = stretch.words[page << PAGE_SHIFT]!;
+        if ((entry & PRESENT) !== 0) visit(first + page, entry >>> FLAG_BITS, (entry & GRANT) !== 0, (entry & WRITABLE) !== 0);
       }
     };
     walk(this.#window, 0);

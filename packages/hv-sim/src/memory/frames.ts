@@ -14,6 +14,24 @@ export interface MemorySource {
   readonly buffer: ArrayBufferLike;
 }
 
+/**
+ * The counts of a frame are four words of one array, the fourth unused, so that a mapping touches one cache line of them. These are
+ * the words of a frame, each to be combined with `mfn << shift`.
+ */
+export const COUNTS: {
+  readonly shift: 2;
+  /** References of any kind. */
+  readonly refs: 0;
+  /** Of those, the ones that allow writing and are not the owner's own. */
+  readonly writers: 1;
+  /** Page-table entries that point to the frame, in all address spaces. */
+  readonly mapped: 2;
+} = { shift: 2, refs: 0, writers: 1, mapped: 2 };
+
+// Plain constants of this module: an exported one is loaded at each use.
+const { shift: SHIFT, writers: WRITERS, mapped: MAPPED } = COUNTS;
+const PAGE_BYTES: number = PAGE;
+
 /** One buffer of machine frames, numbered `first` to `first + frames - 1`. */
 export interface Bank {
   readonly source: MemorySource;
@@ -54,12 +72,8 @@ export class Frames {
   readonly banks: Bank[] = [];
   /** Domid, `OWNER_FREE` or `OWNER_XEN`. */
   owner: Int32Array = new Int32Array(0);
-  /** References of any kind. */
-  refs: Int32Array = new Int32Array(0);
-  /** Of those, the ones that allow writing and are not the owner's own. */
-  writers: Int32Array = new Int32Array(0);
-  /** Page-table entries that point to the frame, in all address spaces. */
-  mapped: Int32Array = new Int32Array(0);
+  /** What is counted of each frame: references, writers, mappings. */
+  counts: Int32Array = new Int32Array(0);
   /** 1 while the frame's owner holds it as memory of its own; that is one of its references. */
   allocated: Uint8Array = new Uint8Array(0);
   /** Index into `banks`. */
@@ -89,8 +103,8 @@ export class Frames {
    */
   addBank(source: MemorySource, heap: number, framesMax?: number): Bank {
     const { buffer } = source;
-    whole('memory bytes', buffer.byteLength, PAGE, 2 ** 40);
-    if (buffer.byteLength % PAGE !== 0) {
+    whole('memory bytes', buffer.byteLength, PAGE_BYTES, 2 ** 40);
+    if (buffer.byteLength % PAGE_BYTES !== 0) {
       throw new HvError({
         code: 'bad-argument',
         argument: 'memory bytes',
@@ -98,7 +112,7 @@ export class Frames {
         allowed: 'a multiple of 4096',
       });
     }
-    const frames = buffer.byteLength / PAGE;
+    const frames = buffer.byteLength / PAGE_BYTES;
     const most = Math.max(frames, framesMax ?? frames);
     const bank: Bank = { source, views: viewsOver(buffer), first: this.#numbersFor(most), frames, framesMax: most, heap };
     let index = this.banks.findIndex((b) => b.frames === 0 && b.framesMax === 0);
@@ -131,21 +145,15 @@ export class Frames {
     const size = Math.max(needed, this.owner.length * 2);
     const owner = new Int32Array(size).fill(OWNER_FREE);
     owner.set(this.owner);
-    const refs = new Int32Array(size);
-    refs.set(this.refs);
-    const writers = new Int32Array(size);
-    writers.set(this.writers);
-    const mapped = new Int32Array(size);
-    mapped.set(this.mapped);
+    const counts = new Int32Array(size << SHIFT);
+    counts.set(this.counts);
     const bankOf = new Uint16Array(size);
     bankOf.set(this.bankOf);
     const allocated = new Uint8Array(size);
     allocated.set(this.allocated);
     this.allocated = allocated;
     this.owner = owner;
-    this.refs = refs;
-    this.writers = writers;
-    this.mapped = mapped;
+    this.counts = counts;
     this.bankOf = bankOf;
   }
 
@@ -156,7 +164,7 @@ export class Frames {
       const mfn = bank.first + i;
       if (mfn === 0) {
         this.owner[0] = OWNER_XEN;
-        this.refs[0] = 1;
+        this.counts[0] = 1;
       } else {
         this.owner[mfn] = OWNER_FREE;
         heap.push(mfn);
@@ -177,7 +185,7 @@ export class Frames {
     bank.views.u32 = u32;
     this.#pages.fill(undefined, bank.first, bank.first + bank.framesMax);
     const before = bank.frames;
-    bank.frames = Math.min(Math.floor(buffer.byteLength / PAGE), bank.framesMax);
+    bank.frames = Math.min(Math.floor(buffer.byteLength / PAGE_BYTES), bank.framesMax);
     this.#freeNew(bank, before);
     return bank.frames - before;
   }
@@ -185,7 +193,7 @@ export class Frames {
   /** Forgets a bank all of whose frames are free; its frame numbers may be used again. Its heap must not be used after that. */
   dropBank(bank: Bank): void {
     for (let mfn = bank.first; mfn < bank.first + bank.frames; mfn++) {
-      invariant(this.refs[mfn] === 0, () => `frame ${mfn} of a dropped bank is still referenced`);
+      invariant(this.refsOf(mfn) === 0, () => `frame ${mfn} of a dropped bank is still referenced`);
       this.#handles[mfn] = undefined;
       this.#pages[mfn] = undefined;
     }
@@ -205,14 +213,14 @@ export class Frames {
   alloc(heap: number, owner: number): number {
     const mfn = this.#heaps[heap]!.pop();
     if (mfn < 0) return -1;
-    invariant(this.refs[mfn] === 0, () => `free frame ${mfn} has ${this.refs[mfn]} references`);
+    invariant(this.refsOf(mfn) === 0, () => `free frame ${mfn} has ${this.refsOf(mfn)} references`);
     this.owner[mfn] = owner;
-    this.refs[mfn] = 1;
+    this.counts[mfn << SHIFT] = 1;
     this.allocated[mfn] = 1;
     if (owner >= 0) this.held[owner]!++;
     const bank = this.banks[this.bankOf[mfn]!]!;
-    const at = (mfn - bank.first) * PAGE;
-    bank.views.u8.fill(0, at, at + PAGE);
+    const at = (mfn - bank.first) * PAGE_BYTES;
+    bank.views.u8.fill(0, at, at + PAGE_BYTES);
     return mfn;
   }
 
@@ -227,16 +235,46 @@ export class Frames {
     return true;
   }
 
+  /** References of any kind. */
+  refsOf(mfn: number): number {
+    return this.counts[mfn << SHIFT]!;
+  }
+
+  /** References that allow writing and are not the owner's own. */
+  writersOf(mfn: number): number {
+    return this.counts[(mfn << SHIFT) | WRITERS]!;
+  }
+
+  /** Page-table entries that point to the frame, in all address spaces. */
+  mappedOf(mfn: number): number {
+    return this.counts[(mfn << SHIFT) | MAPPED]!;
+  }
+
+  /** One reference more, of somebody who reads or also writes. */
+  hold(mfn: number, readonly: boolean): void {
+    const at = mfn << SHIFT;
+    this.counts[at]!++;
+    if (!readonly) this.counts[at | WRITERS]!++;
+  }
+
+  /** Ends a `hold`. */
+  drop(mfn: number, readonly: boolean): void {
+    if (!readonly) this.counts[(mfn << SHIFT) | WRITERS]!--;
+    this.put(mfn);
+  }
+
   /** One reference less; the last one frees the frame. */
   put(mfn: number): void {
-    const left = this.refs[mfn]! - 1;
+    const at = mfn << SHIFT;
+    const left = this.counts[at]! - 1;
     invariant(left >= 0, () => `frame ${mfn} has no reference to drop`);
-    this.refs[mfn] = left;
+    this.counts[at] = left;
     if (left === 0) this.#release(mfn);
   }
 
   #release(mfn: number): void {
-    invariant(this.writers[mfn] === 0 && this.mapped[mfn] === 0, () => `frame ${mfn} is freed while ${this.mapped[mfn]} mappings stand`);
+    const mapped = this.mappedOf(mfn);
+    invariant(this.writersOf(mfn) === 0 && mapped === 0, () => `frame ${mfn} is freed while ${mapped} mappings stand`);
     const owner = this.owner[mfn]!;
     this.owner[mfn] = OWNER_FREE;
     this.#heaps[this.banks[this.bankOf[mfn]!]!.heap]!.push(mfn);
@@ -258,7 +296,7 @@ export class Frames {
 
   /** Byte offset of a frame in its bank's views. */
   offsetOf(mfn: number): number {
-    return (mfn - this.banks[this.bankOf[mfn]!]!.first) * PAGE;
+    return (mfn - this.banks[this.bankOf[mfn]!]!.first) * PAGE_BYTES;
   }
 
   /** The frame as `{ views, offset }`: one object per frame, made at first use. */
@@ -276,7 +314,7 @@ export class Frames {
     let page = this.#pages[mfn];
     if (page === undefined) {
       const at = this.offsetOf(mfn);
-      page = this.viewsOf(mfn).u8.subarray(at, at + PAGE);
+      page = this.viewsOf(mfn).u8.subarray(at, at + PAGE_BYTES);
       this.#pages[mfn] = page;
     }
     return page;
@@ -284,7 +322,7 @@ export class Frames {
 
   /** Copies bytes from one frame to another, or within one. Neither side crosses its page. */
   copyBytes(to: number, toOffset: number, from: number, fromOffset: number, bytes: number): void {
-    if (bytes === PAGE) {
+    if (bytes === PAGE_BYTES) {
       this.page(to).set(this.page(from));
       return;
     }
@@ -299,7 +337,7 @@ export class Frames {
   /** Fills a frame with zeroes. */
   clear(mfn: number): void {
     const at = this.offsetOf(mfn);
-    this.viewsOf(mfn).u8.fill(0, at, at + PAGE);
+    this.viewsOf(mfn).u8.fill(0, at, at + PAGE_BYTES);
   }
 
   /** One past the highest frame number in use: the bound for walks. */

@@ -18,6 +18,8 @@ export const SLOT_GRANTS = 2;
 export const SLOT_STATUS = 3;
 /** Memory that a growing buffer added. */
 const SLOT_GROWN = 4;
+/** Guest frames whose host page is remembered, a power of two. */
+const REMEMBERED = 4096;
 const USER_SLOTS = 509;
 
 /** Where a domain's memory lies. */
@@ -50,6 +52,9 @@ export class GuestMemory {
   readonly #bank: Bank | undefined;
   /** Machine frame by host page, -1 where there is none. */
   #backing: Int32Array;
+  /** Guest frame and host page of translations for writing, by the frame's low bits. Right while the slots' generation is `#knownAt`. */
+  readonly #known: Int32Array = new Int32Array(REMEMBERED * 2).fill(-1);
+  #knownAt: number = Number.NaN;
   #hostPages: number;
   readonly ramPages: number;
   readonly specialGfn: number;
@@ -60,8 +65,8 @@ export class GuestMemory {
   populated = 0;
   /** Asked before a frame is taken for ballooning or the heap: false refuses it. A fault injector's handle. */
   allow: () => boolean = () => true;
-  /** Slots with a dirty log: then writes by others are logged. */
-  #logging = false;
+  /** Whether a slot has a dirty log: then writes by others are logged. */
+  logging = false;
 
   constructor(layout: MemoryLayout) {
     const { domid, frames, heap, ramPages, grantFramesMax, statusFramesMax, bank } = layout;
@@ -94,8 +99,8 @@ export class GuestMemory {
   }
 
   #noteLogging(): void {
-    this.#logging = false;
-    for (const slot of this.slots.slots(0)) if ((slot.flags & 1) !== 0) this.#logging = true;
+    this.logging = false;
+    for (const slot of this.slots.slots(0)) if ((slot.flags & 1) !== 0) this.logging = true;
   }
 
   /** Fills RAM. @returns false when the heap runs dry; then the caller gives back what there is. */
@@ -121,12 +126,37 @@ export class GuestMemory {
 
   /** The machine frame behind `gfn`, or -1; for writing also -1 when its slot is read-only. */
   mfnOf(gfn: number, writing: boolean): number {
+    const at = (gfn & (REMEMBERED - 1)) << 1;
+    const known = this.#known;
+    // What may be written may be read.
+    if (known[at] === gfn && this.#knownAt === this.#space.generation) return this.#backing[known[at + 1]!]!;
+    return this.#translate(gfn, writing);
+  }
+
+  #translate(gfn: number, writing: boolean): number {
     const space = this.#space;
     const hva = writing ? space.translate(gfn) : space.translateRead(gfn);
     if (hva < 0) return -1;
+    const page = hva / PAGE;
     // Undefined past the end and between two pages: a slot of the domain's own may lead anywhere, and a gfn may be no whole number.
-    const mfn = this.#backing[hva / PAGE];
-    return mfn === undefined ? -1 : mfn;
+    const mfn = this.#backing[page];
+    if (mfn === undefined) return -1;
+    if (writing) this.#remember(gfn, page);
+    return mfn;
+  }
+
+  #remember(gfn: number, page: number): void {
+    const { generation } = this.#space;
+    // A change of the slots that is under way has no generation of its own; a frame above 2^31 is not remembered.
+    if (generation < 0 || (gfn | 0) !== gfn) return;
+    const known = this.#known;
+    if (this.#knownAt !== generation) {
+      known.fill(-1);
+      this.#knownAt = generation;
+    }
+    const at = (gfn & (REMEMBERED - 1)) << 1;
+    known[at] = gfn;
+    known[at + 1] = page;
   }
 
   /** The machine frame behind `gfn`. @throws {HvError} `bad-gfn`: no slot, or ballooned out. `readonly-gfn`. */
@@ -151,7 +181,7 @@ export class GuestMemory {
 
   /** Notes a write by somebody else in the dirty log, where there is one. */
   markDirty(gfn: number): void {
-    if (this.#logging && gfn >= 0) this.slots.markPageDirty(0, gfn);
+    if (this.logging && gfn >= 0) this.slots.markPageDirty(0, gfn);
   }
 
   /** Copies guest memory from byte address `address` on into `into`. Crosses pages. @throws {HvError} `bad-gfn` */
