@@ -16,6 +16,7 @@ import type { MemoryFrame, MemoryViews } from './types.ts';
 
 const IN_USE = GTF.reading | GTF.writing;
 const STATUS_SHIFT = 11;
+const INVALID: number = GTF.invalid;
 
 /** Entries that one frame of 4096 bytes holds. */
 export function entriesPerFrame(version: 1 | 2): number {
@@ -39,6 +40,8 @@ export class Entries {
   private status: readonly MemoryFrame[] = [];
   /** Whether another thread may write the entries. */
   private shared = false;
+  /** Version 1 in memory of this thread alone, which most tables are: straight lines for the two calls of every request. */
+  private plain = false;
 
   /** Takes over the frames; the arrays are kept. */
   attach(version: 1 | 2, frames: readonly MemoryFrame[], status: readonly MemoryFrame[]): void {
@@ -48,10 +51,24 @@ export class Entries {
     this.frames = frames;
     this.status = status;
     this.shared = typeof SharedArrayBuffer !== 'undefined' && frames.some(isShared);
+    this.plain = version === 1 && !this.shared;
   }
 
   /** Writes a full-page entry; flags come last, so that a reader never meets a half-made one. */
   write(gref: number, flags: number, peer: number, frame: number): void {
+    if (!this.plain) {
+      this.writeAny(gref, flags, peer, frame);
+      return;
+    }
+    const { views, offset } = this.frames[gref >>> 9]!;
+    const at = offset + ((gref & 511) << 3);
+    views.u32[(at >>> 2) + 1] = frame;
+    const { u16 } = views;
+    u16[(at >>> 1) + 1] = peer;
+    u16[at >>> 1] = flags;
+  }
+
+  private writeAny(gref: number, flags: number, peer: number, frame: number): void {
     const views = this.viewsOf(gref);
     const at = this.offsetOf(gref);
     const first = this.shared ? GTF.invalid : flags;
@@ -87,6 +104,16 @@ export class Entries {
    * keeps out new mappings, and then the status tells whether an old one is left.
    */
   tryClear(gref: number): boolean {
+    if (!this.plain) return this.tryClearAny(gref);
+    const { views, offset } = this.frames[gref >>> 9]!;
+    const { u16 } = views;
+    const at = (offset + ((gref & 511) << 3)) >>> 1;
+    if ((u16[at]! & IN_USE) !== 0) return false;
+    u16[at] = INVALID;
+    return true;
+  }
+
+  private tryClearAny(gref: number): boolean {
     const { u16 } = this.viewsOf(gref);
     const at = this.offsetOf(gref) >>> 1;
     if (this.version === 2) {
@@ -94,13 +121,8 @@ export class Entries {
       else u16[at] = GTF.invalid;
       return (this.statusOf(gref) & IN_USE) === 0;
     }
-    if (this.shared) {
-      const flags = Atomics.load(u16, at);
-      return (flags & IN_USE) === 0 && Atomics.compareExchange(u16, at, flags, GTF.invalid) === flags;
-    }
-    if ((u16[at]! & IN_USE) !== 0) return false;
-    u16[at] = GTF.invalid;
-    return true;
+    const flags = Atomics.load(u16, at);
+    return (flags & IN_USE) === 0 && Atomics.compareExchange(u16, at, flags, GTF.invalid) === flags;
   }
 
   inUse(gref: number): boolean {

@@ -13,6 +13,10 @@ import type { References } from './references.ts';
 import type { PageUse } from './types.ts';
 
 const PAGE_BYTES = 4096;
+// Plain constants of this module: an imported one is loaded at each use.
+const { claimed: CLAIMED, granted: GRANTED, busy: BUSY } = STATE;
+const PERMIT: number = GTF.permit_access;
+const PERMIT_READING: number = GTF.permit_access | GTF.readonly;
 
 export interface GrantsOptions {
   readonly owner: DomId;
@@ -61,7 +65,7 @@ export class Grants implements DeferredHost {
   }
 
   publish(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void {
-    if (this.references.list.state[gref] !== STATE.claimed) this.refuseUnclaimed(gref);
+    if (this.references.list.state[gref] !== CLAIMED) this.refuseUnclaimed(gref);
     checkPeer('peer', peer);
     checkFrame('gfn', gfn);
     checkFlag('readonly', readonly);
@@ -71,7 +75,7 @@ export class Grants implements DeferredHost {
 
   publishSubPage(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean, pageOffset: number, bytes: number): void {
     this.refuseVersion1('publishSubPage');
-    if (this.references.list.state[gref] !== STATE.claimed) this.refuseUnclaimed(gref);
+    if (this.references.list.state[gref] !== CLAIMED) this.refuseUnclaimed(gref);
     checkPeer('peer', peer);
     checkFrame('gfn', gfn);
     checkFlag('readonly', readonly);
@@ -89,7 +93,7 @@ export class Grants implements DeferredHost {
 
   publishTransitive(gref: Gref, peer: DomId, through: DomId, throughGref: Gref, readonly: boolean): void {
     this.refuseVersion1('publishTransitive');
-    if (this.references.list.state[gref] !== STATE.claimed) this.refuseUnclaimed(gref);
+    if (this.references.list.state[gref] !== CLAIMED) this.refuseUnclaimed(gref);
     checkPeer('peer', peer);
     checkPeer('through', through);
     if (throughGref >>> 0 !== throughGref) refuseArgument('throughGref', throughGref, 'an unsigned 32-bit number');
@@ -113,19 +117,19 @@ export class Grants implements DeferredHost {
   tryEnd(gref: Gref): boolean {
     const { list } = this.references;
     const state = list.state[gref];
-    if (state !== STATE.granted && state !== STATE.busy) this.refuseUngranted(gref);
+    if (state !== GRANTED && state !== BUSY) this.refuseUngranted(gref);
     const peer = list.link[gref]! as DomId;
     if (!this.entries.tryClear(gref)) {
-      if (state === STATE.granted) {
-        list.state[gref] = STATE.busy;
+      if (state === GRANTED) {
+        list.state[gref] = BUSY;
         this.busy++;
       }
       if (this.bus?.observed('gnttab:busy')) this.bus.emit('gnttab:busy', { owner: this.owner, peer, gref });
       return false;
     }
-    list.state[gref] = STATE.claimed;
+    list.state[gref] = CLAIMED;
     this.granted--;
-    if (state === STATE.busy) this.busy--;
+    if (state === BUSY) this.busy--;
     this.peers.remove(peer);
     if (this.bus?.observed('gnttab:ended')) this.bus.emit('gnttab:ended', { owner: this.owner, peer, gref });
     return true;
@@ -210,13 +214,13 @@ export class Grants implements DeferredHost {
   }
 
   private open(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void {
-    this.entries.write(gref, readonly ? GTF.permit_access | GTF.readonly : GTF.permit_access, peer, gfn);
+    this.entries.write(gref, readonly ? PERMIT_READING : PERMIT, peer, gfn);
     this.opened(gref, peer, gfn, readonly);
   }
 
   private opened(gref: Gref, peer: DomId, gfn: Gfn | undefined, readonly: boolean): void {
     const { list } = this.references;
-    list.state[gref] = STATE.granted;
+    list.state[gref] = GRANTED;
     // A granted reference is in no list, so its link is free to remember the peer; the entry itself is not to be trusted for it.
     list.link[gref] = peer;
     this.granted++;

@@ -26,7 +26,7 @@ export class PageUses implements DomainPageUse {
 
   inUse(vfn: number): boolean {
     if (this.#users.size > 0 && this.#users.has(vfn)) return true;
-    return this.held !== undefined && this.held(vfn);
+    return this.held?.(vfn) ?? false;
   }
 
   hold(gfn: number): void {

@@ -1,6 +1,6 @@
 import { type DomId, invariant, type Port } from '@paravirt/event-bus/contract';
 import type { MapOp, MemoryFrame, UnmapOp } from '@paravirt/gnttab';
-import { type Abi, BlockRequest, GNTMAP, GNTST, SharedRing, XEN_ERRNO } from '@paravirt/xen-abi';
+import { type Abi, GNTMAP, GNTST, SharedRing, XEN_ERRNO } from '@paravirt/xen-abi';
 import type { Disk } from '../disks/disk.ts';
 import { DiskIo } from './disk-io.ts';
 import { isRefusal } from './errors.ts';
@@ -21,7 +21,6 @@ export interface Shared {
   readonly settings: BlkbackSettings;
   readonly turns: Turns;
   readonly scratch: readonly MapOp[];
-  readonly message: BlockRequest;
   readonly page: LocatedPage;
   readonly io: DiskIo;
 }
@@ -30,7 +29,7 @@ export interface Shared {
 export function sharedParts(deps: BlkbackDeps, settings: BlkbackSettings, turns: Turns): Shared {
   const nowhere = { u8: new Uint8Array(0), u16: new Uint16Array(0), u32: new Uint32Array(0) };
   const page: LocatedPage = { views: nowhere, offset: 0 };
-  return { deps, settings, turns, scratch: mapOps(), message: new BlockRequest(), page, io: new DiskIo(deps.memory, page) };
+  return { deps, settings, turns, scratch: mapOps(), page, io: new DiskIo(deps.memory, page) };
 }
 
 /** What a connection is told of its device. */
@@ -195,7 +194,6 @@ export class Connection {
         io: shared.io,
         memory: deps.memory,
         page: shared.page,
-        message: shared.message,
         bus: deps.bus,
         events: deps.events,
         counters,

@@ -1,7 +1,11 @@
 import { BLKIF_OP } from '@paravirt/xen-abi';
-import { SECTOR } from './disk-io.ts';
+import { SECTOR as SECTOR_BYTES } from './disk-io.ts';
 import type { BackRequest } from './request.ts';
 import type { BlkbackCounters } from './types.ts';
+
+// Plain constants of this module: an imported one is loaded at each use.
+const { READ } = BLKIF_OP;
+const SECTOR = SECTOR_BYTES;
 
 /** A set of counters, all 0. */
 export function blkbackCounters(): BlkbackCounters {
@@ -51,5 +55,17 @@ export function countRequest(counters: BlkbackCounters, request: BackRequest): v
     if (operation === BLKIF_OP.WRITE) counters.writes++;
     else if (operation === BLKIF_OP.FLUSH_DISKCACHE) counters.flushes++;
     else counters.barriers++;
+  }
+}
+
+/** The same for a read or a write, which nearly all are. */
+export function countTransfer(counters: BlkbackCounters, request: BackRequest): void {
+  counters.segments += request.segments;
+  if (request.operation === READ) {
+    counters.reads++;
+    counters.bytesRead += request.sectors * SECTOR;
+  } else {
+    counters.writes++;
+    counters.bytesWritten += request.sectors * SECTOR;
   }
 }

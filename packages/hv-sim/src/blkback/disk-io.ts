@@ -4,6 +4,9 @@ import type { BlkbackCounters, LocatedPage, MappedMemory } from './types.ts';
 
 /** Bytes of a sector on the wire, whatever the disk's sectors are. */
 export const SECTOR = 512;
+/** The same, and the disk's answer, as plain constants of this module: an exported or imported one is loaded at each use. */
+const BYTES = 512;
+const ASYNC = LATER;
 
 /**
  * Hands a request's data to the disk, straight from or to the mapped pages. Segments that follow one another in memory, as machine
@@ -21,26 +24,32 @@ export class DiskIo {
   transfer(request: BackRequest, disk: Disk, write: boolean, fua: boolean, counters: BlkbackCounters): void {
     const { vfns, firstSect, lastSect, segments } = request;
     const { memory, page } = this;
-    let offset = request.sector * SECTOR;
+    let offset = request.sector * BYTES;
     memory.locate(vfns[0]!, !write, page);
     let { views } = page;
-    let start = page.offset + firstSect[0]! * SECTOR;
+    let start = page.offset + firstSect[0]! * BYTES;
+    if (segments === 1) {
+      const bytes = request.sectors * BYTES;
+      counters.diskCalls++;
+      const answer = write ? disk.write(views, start, offset, bytes, request, fua) : disk.read(views, start, offset, bytes, request);
+      if (answer !== 0) answered(request, answer);
+      return;
+    }
     let bytes = 0;
     for (let i = 0; ; ) {
-      bytes += (lastSect[i]! - firstSect[i]! + 1) * SECTOR;
+      bytes += (lastSect[i]! - firstSect[i]! + 1) * BYTES;
       i++;
       let next = 0;
       if (i < segments) {
         memory.locate(vfns[i]!, !write, page);
-        next = page.offset + firstSect[i]! * SECTOR;
+        next = page.offset + firstSect[i]! * BYTES;
         if (page.views === views && next === start + bytes) continue;
       }
       counters.diskCalls++;
       const answer = write ? disk.write(views, start, offset, bytes, request, fua) : disk.read(views, start, offset, bytes, request);
-      if (answer === LATER) request.waiting++;
-      else if (answer < 0) {
-        if (request.error === 0) request.error = answer;
-        return;
+      if (answer !== 0) {
+        answered(request, answer);
+        if (answer < 0) return;
       }
       if (i >= segments) return;
       views = page.views;
@@ -49,4 +58,10 @@ export class DiskIo {
       bytes = 0;
     }
   }
+}
+
+/** A call was not simply carried out. */
+function answered(request: BackRequest, answer: number): void {
+  if (answer === ASYNC) request.waiting++;
+  else if (answer < 0 && request.error === 0) request.error = answer;
 }

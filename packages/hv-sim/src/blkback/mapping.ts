@@ -82,6 +82,10 @@ export class QueueMappings {
       if (fresh === 0) return MAPPED;
     } else this.ask(request, refs, count, readonly, 0);
     const result = grants.mapRefs(scratch, fresh);
+    if (table === undefined && this.allMapped(request, 0, fresh)) {
+      this.counters.maps += fresh;
+      return MAPPED;
+    }
     return this.tried(request, scratch, fresh, count, now, resume, result);
   }
 
@@ -114,20 +118,11 @@ export class QueueMappings {
     for (let k = 0; k < count; k++) {
       const request = requests[k]!;
       const { fresh } = request;
-      const { ops } = request.mapped;
-      let good = 0;
       // What is to stay mapped is settled one by one: it is rare.
-      for (; good < fresh && persistent === undefined; good++) {
-        const op = scratch[at + good]!;
-        if (op.status !== OKAY) break;
-        const unmap = ops[good]!;
-        unmap.vfn = op.vfn;
-        unmap.handle = op.handle;
-      }
-      if (good === fresh) {
+      if (fresh === 0) request.outcome = MAPPED;
+      else if (persistent === undefined && this.allMapped(request, at, fresh)) {
         request.outcome = MAPPED;
-        request.mapped.count = good;
-        mapped += good;
+        mapped += fresh;
       } else {
         const own = scratch.slice(at, at + fresh).map((op) => ({ ...op }));
         request.outcome = this.tried(request, own, fresh, request.segments, now, resume, result);
@@ -135,6 +130,22 @@ export class QueueMappings {
       at += fresh;
     }
     this.counters.maps += mapped;
+  }
+
+  /** Notes what is to be unmapped of a request if every one of its operations, from `at` on, went well. @returns whether. */
+  private allMapped(request: BackRequest, at: number, count: number): boolean {
+    const { scratch } = this;
+    const { mapped } = request;
+    const { ops } = mapped;
+    for (let i = 0; i < count; i++) {
+      const op = scratch[at + i]!;
+      if (op.status !== OKAY) return false;
+      const unmap = ops[i]!;
+      unmap.vfn = op.vfn;
+      unmap.handle = op.handle;
+    }
+    mapped.count = count;
+    return true;
   }
 
   /** Writes map operations for a request's pages into `scratch` from `at` on. */

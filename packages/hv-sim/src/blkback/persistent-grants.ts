@@ -65,8 +65,9 @@ export class PersistentGrants {
     return entry;
   }
 
-  /** Marks the entry as used now. */
+  /** Marks the entry as used now. What is used again at the same time keeps its place. */
   touch(entry: number, now: number): void {
+    if (this.lastUsed[entry] === now) return;
     this.lastUsed[entry] = now;
     if (this.prev[this.max] === entry) return;
     this.unlink(entry);

@@ -1,6 +1,6 @@
 import type { EventBus, EventPorts } from '@paravirt/event-bus';
 import type { DomId, Port } from '@paravirt/event-bus/contract';
-import type { BlockRequest, SharedRing } from '@paravirt/xen-abi';
+import type { SharedRing } from '@paravirt/xen-abi';
 import type { SchedulerLike } from 'rxjs';
 import type { Disk } from '../disks/disk.ts';
 import type { DiskIo } from './disk-io.ts';
@@ -25,7 +25,6 @@ export interface QueueSetup {
   readonly io: DiskIo;
   readonly memory: MappedMemory;
   readonly page: LocatedPage;
-  readonly message: BlockRequest;
   readonly bus: EventBus<BlkbackEvents>;
   readonly events: EventPorts;
   readonly counters: BlkbackCounters;

@@ -5,12 +5,10 @@ import {
   BLKIF_MAX_SEGMENTS_PER_REQUEST,
   BLKIF_OP,
   BLKIF_RSP,
-  type BlockRequest,
   readIndirectSegments,
-  type Segments,
 } from '@paravirt/xen-abi';
 import { DISK_ERRNO, type Disk, LATER } from '../disks/disk.ts';
-import { countRequest } from './counters.ts';
+import { countRequest, countTransfer } from './counters.ts';
 import { type DiskIo, SECTOR } from './disk-io.ts';
 import type { BlkbackEvents } from './events.ts';
 import { GROUP_MAX, type GroupOwner, RequestGroup } from './group.ts';
@@ -24,6 +22,10 @@ import { type Bounds, discardFault, segmentCountFault, transferFault } from './v
 
 const { READ, WRITE, FLUSH_DISKCACHE: FLUSH, WRITE_BARRIER: BARRIER, DISCARD, INDIRECT } = BLKIF_OP;
 const { OKAY, ERROR, EOPNOTSUPP } = BLKIF_RSP;
+
+// Plain constants of this module: an imported one is loaded at each use.
+const SEGMENTS_MAX = BLKIF_MAX_SEGMENTS_PER_REQUEST;
+const GROUP_SIZE = GROUP_MAX;
 
 /** Segments of the longest indirect request. */
 const INDIRECT_MAX = 256;
@@ -162,49 +164,45 @@ export class BackQueue implements RequestOwner, GroupOwner {
   }
 
   private take(): void {
-    const { message } = this.setup;
-    this.ring.getRequest(message);
     const request = this.acquire();
-    request.idLo = message.idLo;
-    request.idHi = message.idHi;
-    request.sector = message.sector;
-    request.operation = message.operation;
+    this.ring.getRequest(request);
     this.cost++;
     this.counters.requests++;
-    if (message.operation === READ || message.operation === WRITE) {
-      this.plain(request, message);
+    const { operation } = request;
+    if (operation === READ || operation === WRITE) {
+      this.plain(request);
       return;
     }
     this.runGroup();
-    switch (message.operation) {
+    switch (operation) {
       case FLUSH:
         if (!this.setup.flush) break;
-        this.direct(request, message);
+        this.direct(request);
         return;
       case BARRIER:
         if (!this.setup.barrier) break;
-        this.direct(request, message);
+        this.direct(request);
         return;
       case INDIRECT:
         if (!this.setup.indirectMax) break;
-        this.indirect(request, message);
+        this.indirect(request);
         return;
       case DISCARD:
         if (!this.setup.discard || !this.disk.discards) break;
-        this.discard(request, message);
+        this.discard(request);
         return;
     }
     this.refuse(request, EOPNOTSUPP, 'not offered');
   }
 
   /** A direct read or write: what `direct` leads to for these, in one go and together with its neighbours. */
-  private plain(request: BackRequest, message: BlockRequest): void {
+  private plain(request: BackRequest): void {
     const { mappings, group } = this;
-    const count = message.nrSegments;
-    const counted = count > 0 && count <= BLKIF_MAX_SEGMENTS_PER_REQUEST;
+    const count = request.nrSegments;
     request.segments = count;
-    const fault = counted ? transferFault(request, message, this.bounds) : segmentCountFault(message, message.operation, 0);
-    if (fault !== '' || group.count === GROUP_MAX || !mappings.mayGather(count)) this.runGroup();
+    const counted = count > 0 && count <= SEGMENTS_MAX;
+    const fault = counted ? transferFault(request, this.bounds) : segmentCountFault(request, SEGMENTS_MAX);
+    if (fault !== '' || group.count === GROUP_SIZE || !mappings.mayGather(count)) this.runGroup();
     if (fault !== '') this.refuse(request, ERROR, fault);
     else if (mappings.pool.free < count) this.start(request);
     else {
@@ -216,28 +214,29 @@ export class BackQueue implements RequestOwner, GroupOwner {
 
   /** Carries out what was taken and not begun. */
   private runGroup(): void {
-    const { group, disk, io, mappings } = this;
+    const { group, disk, io, mappings, counters } = this;
     const { requests, count } = group;
     if (count === 0) return;
     group.count = 0;
     mappings.mapGathered(requests, count, this.time, this.resumeData);
+    const told = this.bus.observed('blkback:requested');
     for (let i = 0; i < count; i++) {
       const request = requests[i]!;
       if (request.outcome !== MAPPED) {
         if (request.outcome !== RETRYING) this.dataMapped(request, request.outcome);
         continue;
       }
-      this.accepted(request);
+      countTransfer(counters, request);
+      if (told) this.facts.requested(request);
       request.stage = DONE;
-      io.transfer(request, disk, request.operation === WRITE, false, this.counters);
+      io.transfer(request, disk, request.operation === WRITE, false, counters);
       if (request.waiting > 0) continue;
-      if (request.error !== 0) {
-        this.finish(request);
-        continue;
+      if (request.error !== 0) this.finish(request);
+      else {
+        if (request.held > 0) mappings.releasePersistent(request);
+        if (request.mapped.count > 0) group.join(request);
+        else this.respond(request);
       }
-      if (request.held > 0) mappings.releasePersistent(request);
-      if (request.mapped.count > 0) group.join(request);
-      else this.respond(request);
     }
     if (group.count === 0) return;
     mappings.unmap(group.batch);
@@ -257,33 +256,33 @@ export class BackQueue implements RequestOwner, GroupOwner {
     this.idleGroups = group;
   }
 
-  private direct(request: BackRequest, message: BlockRequest): void {
-    const fault = segmentCountFault(message, message.operation, this.setup.indirectMax);
+  private direct(request: BackRequest): void {
+    const fault = segmentCountFault(request, SEGMENTS_MAX);
     if (fault !== '') {
       this.refuse(request, ERROR, fault);
       return;
     }
-    request.segments = message.nrSegments;
-    this.check(request, message);
+    request.segments = request.nrSegments;
+    this.check(request);
   }
 
-  private indirect(request: BackRequest, message: BlockRequest): void {
-    const operation = message.indirectOp;
+  private indirect(request: BackRequest): void {
+    const operation = request.indirectOp;
     request.operation = operation;
     this.counters.indirect++;
     if (operation !== READ && operation !== WRITE) {
       this.refuse(request, ERROR, 'bad inner operation');
       return;
     }
-    const fault = segmentCountFault(message, operation, this.setup.indirectMax);
+    const fault = segmentCountFault(request, this.setup.indirectMax);
     if (fault !== '') {
       this.refuse(request, ERROR, fault);
       return;
     }
     request.ensure(INDIRECT_MAX);
-    request.segments = message.nrSegments;
+    request.segments = request.nrSegments;
     // 256 segments fit into one page of 512.
-    request.indirectGref = message.indirectGrefs[0]!;
+    request.indirectGref = request.indirectGrefs[0]!;
     request.indirectParsed = false;
     this.start(request);
   }
@@ -307,11 +306,11 @@ export class BackQueue implements RequestOwner, GroupOwner {
     mappings.releasePersistent(request);
     mappings.unmapNow(request);
     request.indirectParsed = true;
-    this.check(request, request);
+    this.check(request);
   }
 
-  private check(request: BackRequest, from: Segments): void {
-    const fault = transferFault(request, from, this.bounds);
+  private check(request: BackRequest): void {
+    const fault = transferFault(request, this.bounds);
     if (fault !== '') {
       this.refuse(request, ERROR, fault);
       return;
@@ -319,16 +318,16 @@ export class BackQueue implements RequestOwner, GroupOwner {
     this.start(request);
   }
 
-  private discard(request: BackRequest, message: BlockRequest): void {
+  private discard(request: BackRequest): void {
     const { disk } = this;
     request.segments = 0;
-    request.sectors = message.nrSectors;
+    request.sectors = request.nrSectors;
     const fault = discardFault(request, this.bounds);
     if (fault !== '') {
       this.refuse(request, ERROR, fault);
       return;
     }
-    request.secure = disk.secureDiscards && (message.flag & BLKIF_DISCARD_SECURE) !== 0;
+    request.secure = disk.secureDiscards && (request.flag & BLKIF_DISCARD_SECURE) !== 0;
     this.accepted(request);
     if (request.sectors === 0) {
       this.finish(request);

@@ -1,6 +1,6 @@
 import { invariant } from '@paravirt/event-bus/contract';
 import type { UnmapBatch, UnmapOp } from '@paravirt/gnttab';
-import { BLKIF_MAX_SEGMENTS_PER_REQUEST } from '@paravirt/xen-abi';
+import { BLKIF_MAX_SEGMENTS_PER_REQUEST, BlockRequest } from '@paravirt/xen-abi';
 import type { DiskWaiter } from '../disks/disk.ts';
 
 /** Who is told when a request may go on. */
@@ -24,15 +24,10 @@ export const DONE = 4;
 
 /**
  * A request that was taken from a ring: what it said, copied once, and what it holds. Made once and used again; the arrays for 256
- * segments come with the first indirect request.
+ * segments come with the first indirect request. Of an indirect request `operation` becomes the inner one.
  */
-export class BackRequest implements DiskWaiter {
+export class BackRequest extends BlockRequest implements DiskWaiter {
   readonly owner: RequestOwner;
-  idLo = 0;
-  idHi = 0;
-  /** BLKIF_OP_*, of an indirect request the inner one. */
-  operation = 0;
-  sector = 0;
   /** Of all segments, or of the discard. */
   sectors = 0;
   segments = 0;
@@ -49,9 +44,9 @@ export class BackRequest implements DiskWaiter {
   status = 0;
   reason = '';
   /** Segment arrays, `capacity` long. */
-  grefs: Uint32Array = new Uint32Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
-  firstSect: Uint8Array = new Uint8Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
-  lastSect: Uint8Array = new Uint8Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
+  declare grefs: Uint32Array;
+  declare firstSect: Uint8Array;
+  declare lastSect: Uint8Array;
   /** Virtual frame of each segment. */
   vfns: number[] = new Array<number>(BLKIF_MAX_SEGMENTS_PER_REQUEST).fill(0);
   /** Entry among the persistent grants, or -1. */
@@ -69,6 +64,7 @@ export class BackRequest implements DiskWaiter {
   next: BackRequest | undefined = undefined;
 
   constructor(owner: RequestOwner) {
+    super();
     this.owner = owner;
     this.mapped = { ops: [], count: 0, done: (result) => owner.unmapDone(this, result) };
     this.growOps(BLKIF_MAX_SEGMENTS_PER_REQUEST);

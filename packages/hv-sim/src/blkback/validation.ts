@@ -1,4 +1,4 @@
-import { BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, type BlockRequest, type Segments } from '@paravirt/xen-abi';
+import { BLKIF_OP } from '@paravirt/xen-abi';
 import type { BackRequest } from './request.ts';
 
 const { READ } = BLKIF_OP;
@@ -8,14 +8,14 @@ const LAST_SECT = 7;
 
 /**
  * Checks the number of segments, on the copy of the request. 0 is for flushes only.
+ * @param max the most there may be: what fits into a direct request, or what was agreed for indirect ones.
  * @returns '' or what is wrong.
  * @see linux/drivers/block/xen-blkback/blkback.c, dispatch_rw_block_io
  */
-export function segmentCountFault(message: BlockRequest, operation: number, indirectMax: number): string {
-  const count = message.nrSegments;
-  if (count === 0) return operation === BLKIF_OP.FLUSH_DISKCACHE || operation === BLKIF_OP.WRITE_BARRIER ? '' : 'no segments';
-  const max = message.operation === BLKIF_OP.INDIRECT ? indirectMax : BLKIF_MAX_SEGMENTS_PER_REQUEST;
-  return count > max ? 'too many segments' : '';
+export function segmentCountFault(request: BackRequest, max: number): string {
+  const { nrSegments, operation } = request;
+  if (nrSegments === 0) return operation === BLKIF_OP.FLUSH_DISKCACHE || operation === BLKIF_OP.WRITE_BARRIER ? '' : 'no segments';
+  return nrSegments > max ? 'too many segments' : '';
 }
 
 /** What a disk lets through: read once a turn. */
@@ -28,27 +28,20 @@ export interface Bounds {
 }
 
 /**
- * Checks the segments of `from` and the request's place on the disk, and counts its sectors. Segments that are not the request's own
- * yet are copied into it in the same pass.
+ * Checks the request's segments and its place on the disk, and counts its sectors.
  * @returns '' or what is wrong.
  */
-export function transferFault(request: BackRequest, from: Segments, bounds: Bounds): string {
-  const { segments, sector } = request;
-  const copies = from !== request;
+export function transferFault(request: BackRequest, bounds: Bounds): string {
+  const { segments, sector, firstSect, lastSect } = request;
   let sectors = 0;
   let lengths = 0;
   for (let i = 0; i < segments; i++) {
-    const last = from.lastSect[i]!;
-    const first = from.firstSect[i]!;
+    const last = lastSect[i]!;
+    const first = firstSect[i]!;
     if (last > LAST_SECT || last < first) return 'bad segment';
     const length = last - first + 1;
     sectors += length;
     lengths |= length;
-    if (copies) {
-      request.grefs[i] = from.grefs[i]!;
-      request.firstSect[i] = first;
-      request.lastSect[i] = last;
-    }
   }
   request.sectors = sectors;
   if (bounds.readonly && request.operation !== READ) return 'read-only disk';

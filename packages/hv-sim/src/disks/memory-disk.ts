@@ -6,7 +6,10 @@ import { PageViews } from './page-views.ts';
 
 const PAGE_BYTES = 4096;
 const CHUNK_BYTES = 1 << 18;
-const CHUNK_PAGES: number = CHUNK_BYTES / PAGE_BYTES;
+const CHUNK_PAGES = 64;
+const CHUNK_SHIFT = 6;
+/** Chunks whose places are kept from the beginning on: an array that is written far behind its end becomes a slow one. */
+const PLACES_MAX = 1 << 17;
 /** 2^50: far above what anybody holds, low enough that offsets in bits stay exact. */
 const SIZE_MAX: number = 2 ** 50;
 
@@ -83,9 +86,14 @@ abstract class MemoryDiskBase extends DiskBase implements MemoryDisk {
 }
 
 class ChunkedDisk extends MemoryDiskBase {
-  private chunks: (Chunk | undefined)[] = [];
+  private chunks: (Chunk | undefined)[];
   private held = 0;
   private readonly memoryPages: PageViews = new PageViews();
+
+  constructor(options: MemoryDiskOptions) {
+    super(options);
+    this.chunks = new Array<Chunk | undefined>(Math.min(PLACES_MAX, Math.ceil(this.sizeBytes / CHUNK_BYTES)));
+  }
 
   get allocatedBytes(): number {
     return this.held * CHUNK_BYTES;
@@ -93,15 +101,25 @@ class ChunkedDisk extends MemoryDiskBase {
 
   override read(views: MemoryViews, address: number, offset: number, bytes: number): number {
     if (this.closed) return -DISK_ERRNO.EBADF;
+    const page = offset / PAGE_BYTES;
+    // A whole page, which most of all reads are, without a remainder or a fresh view.
+    if (bytes !== PAGE_BYTES || (page | 0) !== page) return this.readPieces(views, address, offset, bytes);
+    const chunk = this.chunks[page >>> CHUNK_SHIFT];
+    if (chunk === undefined) views.u8.fill(0, address, address + PAGE_BYTES);
+    else views.u8.set(chunk.pages[page & (CHUNK_PAGES - 1)] ?? pageOf(chunk, page & (CHUNK_PAGES - 1)), address);
+    return 0;
+  }
+
+  private readPieces(views: MemoryViews, address: number, offset: number, bytes: number): number {
     let at = address;
     let from = offset;
     const end = offset + bytes;
     while (from < end) {
-      const within = from % CHUNK_BYTES;
+      const index = Math.floor(from / CHUNK_BYTES);
+      const within = from - index * CHUNK_BYTES;
       const count = Math.min(end - from, CHUNK_BYTES - within);
-      const chunk = this.chunks[(from - within) / CHUNK_BYTES];
+      const chunk = this.chunks[index];
       if (chunk === undefined) views.u8.fill(0, at, at + count);
-      else if (count === PAGE_BYTES && within % PAGE_BYTES === 0) views.u8.set(pageOf(chunk, within / PAGE_BYTES), at);
       else views.u8.set(chunk.bytes.subarray(within, within + count), at);
       at += count;
       from += count;
@@ -116,9 +134,10 @@ class ChunkedDisk extends MemoryDiskBase {
     let to = offset;
     const end = offset + bytes;
     while (to < end) {
-      const within = to % CHUNK_BYTES;
+      const index = Math.floor(to / CHUNK_BYTES);
+      const within = to - index * CHUNK_BYTES;
       const count = Math.min(end - to, CHUNK_BYTES - within);
-      const chunk = this.chunkAt((to - within) / CHUNK_BYTES);
+      const chunk = this.chunks[index] ?? this.chunkAt(index);
       if (count === PAGE_BYTES && at % PAGE_BYTES === 0) chunk.bytes.set(this.memoryPages.at(views, at), within);
       else chunk.bytes.set(views.u8.subarray(at, at + count), within);
       at += count;

@@ -95,14 +95,16 @@ export class Hypercalls implements DomainGrantHypercalls {
   map(ops: readonly MapOp[], count: number): number {
     if (!this.#alive()) return DEAD;
     const party = this.#party;
-    const pulse = this.#pulse;
-    const told = this.#bus.observed('hv:mapped');
+    if (!this.#bus.observed('hv:mapped')) {
+      this.#maps.mapBatch(party, ops, count, this.#pulse);
+      return 0;
+    }
     for (let i = 0; i < count; i++) {
       const op = ops[i]!;
       const status = this.#maps.map(party, op);
       op.status = status;
-      pulse.note(op.ref, status);
-      if (told && status === OKAY) {
+      this.#pulse.note(op.ref, status);
+      if (status === OKAY) {
         this.#bus.emit('hv:mapped', {
           mapper: party.id as DomId,
           granter: op.domid as DomId,
@@ -119,12 +121,15 @@ export class Hypercalls implements DomainGrantHypercalls {
 
   unmap(ops: readonly DeviceUnmapOp[], count: number): number {
     if (!this.#alive()) return DEAD;
-    const told = this.#bus.observed('hv:unmapped');
+    if (!this.#bus.observed('hv:unmapped')) {
+      this.#maps.unmapBatch(this.#party, ops, count, this.#pulse);
+      return 0;
+    }
     for (let i = 0; i < count; i++) {
       const op = ops[i]!;
       const { mfn } = op;
-      if (mfn === undefined) op.status = this.#unmap(op.handle, op.vfn, op.vfn === 0, -1, 0, told);
-      else op.status = this.#unmap(op.handle, op.vfn, mfn !== 0, mfn, 0, told);
+      if (mfn === undefined) op.status = this.#unmap(op.handle, op.vfn, op.vfn === 0, -1, 0, true);
+      else op.status = this.#unmap(op.handle, op.vfn, mfn !== 0, mfn, 0, true);
     }
     return 0;
   }

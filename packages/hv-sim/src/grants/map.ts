@@ -1,9 +1,11 @@
 import { InvariantError, invariant } from '@paravirt/event-bus/contract';
 import type { MapOp } from '@paravirt/gnttab';
-import { BY_GRANT as GRANT_UNMAP, BY_REPLACE as REPLACEMENT } from '../memory/address-space.ts';
+import { BY_GRANT as GRANT_UNMAP, PAGE_WORDS, BY_REPLACE as REPLACEMENT } from '../memory/address-space.ts';
 import { COUNTS, type Frames } from '../memory/frames.ts';
+import type { Pulse } from '../time/pulse.ts';
 import * as codes from './codes.ts';
 import { ACTIVE } from './grant-table.ts';
+import type { DeviceUnmapOp } from './hypercalls.ts';
 import type { GrantWorld, Party } from './party.ts';
 import { setInUse, settleInUse } from './pin.ts';
 
@@ -39,7 +41,12 @@ const {
 const BY_GRANT = GRANT_UNMAP;
 const BY_REPLACE = REPLACEMENT;
 
-const { shift: COUNTS_SHIFT, writers: WRITERS } = COUNTS;
+const { shift: COUNTS_SHIFT, writers: WRITERS, mapped: MAPPED } = COUNTS;
+const { shift: PAGE_SHIFT, gone: GONE, when: WHEN, flagBits: FLAG_BITS, present: PRESENT, writable: WRITABLE } = PAGE_WORDS;
+const PRESENT_GRANT: number = PAGE_WORDS.present | PAGE_WORDS.grant;
+const GONE_BY_GRANT: number = GRANT_UNMAP << 16;
+/** No status: an element that is not done yet. */
+const UNDONE = 1;
 const { shift: ACTIVE_SHIFT, mfn: MFN, holder: HOLDER, gfnLo: GFN_LO, gfnHi: GFN_HI } = ACTIVE;
 
 const KINDS = DEVICE_MAP | HOST_MAP;
@@ -65,59 +72,92 @@ export class GrantMaps {
     this.#frames = frames;
   }
 
-  /** Carries out one element. @returns its status; `handle` and `mfn` of `op` are written when it is 0. */
-  map(mapper: Party, op: MapOp): number {
-    const { domid, ref, vfn, flags } = op;
-    const world = this.#world;
-    const granter = world.parties[domid];
-    // In one go what nearly all mappings are: a whole page of a version 1 entry that nobody has pinned, for the processor alone. What
-    // is anything else, or is refused, goes the long way, of which this is a short cut: nothing is changed before all is checked.
-    if (granter === undefined || (flags & FORMS) !== HOST_MAP || world.policy.mayMap !== undefined) return this.#mapAny(mapper, op);
-    const table = granter.grants;
-    if (table.plain !== 1 || !(ref >= 0 && ref < table.entries)) return this.#mapAny(mapper, op);
-    const { active } = table;
-    const at = ref << ACTIVE_SHIFT;
-    if (active[at] !== 0) return this.#mapAny(mapper, op);
-    const frame = ref >>> 9;
-    const { u32 } = table.sharedViews[frame]!;
-    const word = table.sharedWord[frame]! + ((ref & 511) << 1);
-    const header = u32[word]!;
-    const readonly = (flags & READONLY) !== 0;
-    const fits = (header & ENTRY_MASK) === PERMIT_ACCESS && header >>> 16 === mapper.id && (readonly || (header & GTF_READONLY) === 0);
-    if (!fits) return this.#mapAny(mapper, op);
-    const gfn = u32[word + 1]!;
-    const mfn = granter.memory.mfnOf(gfn, !readonly);
-    if (mfn < 0 || (vfn | 0) !== vfn || vfn <= 0) return this.#mapAny(mapper, op);
-    const track = mapper.maptrack;
-    const handle = track.take();
-    if (handle < 0) return NO_SPACE;
-    if (!mapper.space.mapGrant(vfn, mfn, !readonly)) {
-      track.give(handle);
-      table.lower(ref, READING | WRITING);
-      return BAD_VIRT_ADDR;
-    }
-    u32[word] = readonly ? header | READING : header | READING | WRITING;
-    active[at | MFN] = mfn;
-    active[at | HOLDER] = mapper.id;
-    active[at | GFN_LO] = gfn;
-    active[at | GFN_HI] = 0;
-    table.pinned++;
-    const counted = mfn << COUNTS_SHIFT;
+  /**
+   * Carries out a batch, and notes each element. What nearly all mappings are is done in one go: a whole page of a version 1 entry that
+   * nobody has pinned, for the processor alone, at an address of the window. What is anything else, or is refused, goes the long way, of
+   * which this is a short cut: nothing is changed before all is checked.
+   */
+  mapBatch(mapper: Party, ops: readonly MapOp[], count: number, pulse: Pulse): void {
+    const { parties, policy } = this.#world;
+    const { maptrack: track, space, id } = mapper;
     const { counts } = this.#frames;
-    counts[counted] = counts[counted]! + 1;
-    if (readonly) active[at] = HOST_READ;
-    else {
-      active[at] = HOST_WRITE;
-      counts[counted | WRITERS] = counts[counted | WRITERS]! + 1;
+    let { near } = space;
+    let from = -1;
+    let granter = mapper;
+    let table = mapper.grants;
+    let { active } = table;
+    let entries = 0;
+    for (let i = 0; i < count; i++) {
+      const op = ops[i]!;
+      const { domid, ref, vfn, flags } = op;
+      if (domid !== from) {
+        from = domid;
+        granter = parties[domid] ?? mapper;
+        table = granter.grants;
+        active = table.active;
+        // Nobody's, and not plain: no reference is below 0, so each goes the long way.
+        entries = table.plain === 1 && granter.id === domid && policy.mayMap === undefined ? table.entries : 0;
+      }
+      const at = ref << ACTIVE_SHIFT;
+      const page = vfn << PAGE_SHIFT;
+      let status = UNDONE;
+      if (
+        (flags & FORMS) === HOST_MAP &&
+        ref >= 0 &&
+        ref < entries &&
+        vfn > 0 &&
+        vfn < space.nearPages &&
+        (vfn | 0) === vfn &&
+        active[at] === 0 &&
+        (near[page]! & PRESENT) === 0
+      ) {
+        const readonly = (flags & READONLY) !== 0;
+        const { u32 } = table.sharedViews[ref >>> 9]!;
+        const word = table.sharedWord[ref >>> 9]! + ((ref & 511) << 1);
+        const header = u32[word]!;
+        if ((header & ENTRY_MASK) === PERMIT_ACCESS && header >>> 16 === id && (readonly || (header & GTF_READONLY) === 0)) {
+          const gfn = u32[word + 1]!;
+          const mfn = granter.memory.mfnOf(gfn, !readonly);
+          const handle = mfn < 0 ? -1 : track.take();
+          if (handle >= 0) {
+            const counted = mfn << COUNTS_SHIFT;
+            counts[counted] = counts[counted]! + 1;
+            counts[counted | MAPPED] = counts[counted | MAPPED]! + 1;
+            active[at | MFN] = mfn;
+            active[at | HOLDER] = id;
+            active[at | GFN_LO] = gfn;
+            active[at | GFN_HI] = 0;
+            if (readonly) {
+              u32[word] = header | READING;
+              active[at] = HOST_READ;
+              near[page] = (mfn << FLAG_BITS) | PRESENT_GRANT;
+            } else {
+              u32[word] = header | READING | WRITING;
+              active[at] = HOST_WRITE;
+              counts[counted | WRITERS] = counts[counted | WRITERS]! + 1;
+              near[page] = (mfn << FLAG_BITS) | PRESENT_GRANT | WRITABLE;
+            }
+            table.pinned++;
+            space.pages++;
+            track.set(handle, flags & (HOST_MAP | READONLY), domid, ref, vfn);
+            op.handle = handle;
+            op.mfn = mfn;
+            status = OKAY;
+          }
+        }
+      }
+      if (status !== OKAY) {
+        status = this.map(mapper, op);
+        // It may have grown the window.
+        near = space.near;
+      }
+      op.status = status;
+      pulse.note(ref, status);
     }
-    track.set(handle, flags & (HOST_MAP | READONLY), domid, ref, vfn);
-    op.handle = handle;
-    op.mfn = mfn;
-    this.lastMfn = mfn;
-    return OKAY;
   }
 
-  #mapAny(mapper: Party, op: MapOp): number {
+  /** Carries out one element. @returns its status; `handle` and `mfn` of `op` are written when it is 0. */
+  map(mapper: Party, op: MapOp): number {
     const { flags } = op;
     if ((flags & KINDS) === 0) return BAD_GNTREF;
     if ((flags & FOREIGN_FORMS) !== 0) return GENERAL_ERROR;
@@ -184,6 +224,75 @@ export class GrantMaps {
     return OKAY;
   }
 
+  /** Carries out a batch, as `mapBatch` does: in one go the end of what that does in one go. */
+  unmapBatch(mapper: Party, ops: readonly DeviceUnmapOp[], count: number, pulse: Pulse): void {
+    const { parties } = this.#world;
+    const { maptrack: track, space, id } = mapper;
+    const { counts } = this.#frames;
+    const { near } = space;
+    const step = pulse.steps;
+    let from = -1;
+    let granter = mapper;
+    let table = mapper.grants;
+    let { active } = table;
+    for (let i = 0; i < count; i++) {
+      const op = ops[i]!;
+      const { handle, vfn } = op;
+      const flags = (handle | 0) === handle && handle >= 0 && handle < track.size ? track.flagsOf(handle) : 0;
+      let status = UNDONE;
+      if ((flags & KINDS) === HOST_MAP && vfn > 0 && vfn < space.nearPages && vfn === track.vfnOf(handle)) {
+        const domid = track.domidOf(handle);
+        if (domid !== from) {
+          from = domid;
+          granter = parties[domid] ?? mapper;
+          table = granter.grants;
+          active = table.active;
+        }
+        const ref = track.refOf(handle);
+        const at = ref << ACTIVE_SHIFT;
+        const page = vfn << PAGE_SHIFT;
+        const readonly = (flags & READONLY) !== 0;
+        const mfn = active[at | MFN]!;
+        const counted = mfn << COUNTS_SHIFT;
+        const entry = (mfn << FLAG_BITS) | (readonly ? PRESENT_GRANT : PRESENT_GRANT | WRITABLE);
+        if (
+          table.plain === 1 &&
+          granter.id === domid &&
+          active[at] === (readonly ? HOST_READ : HOST_WRITE) &&
+          counts[counted]! > 1 &&
+          near[page] === entry
+        ) {
+          near[page] = mfn << FLAG_BITS;
+          near[page | GONE] = GONE_BY_GRANT | id;
+          near[page | WHEN] = step;
+          space.pages--;
+          active[at] = 0;
+          table.pinned--;
+          const { u16 } = table.sharedViews[ref >>> 9]!;
+          const half = (table.sharedWord[ref >>> 9]! + ((ref & 511) << 1)) << 1;
+          // The other bits as the guest has them by now.
+          u16[half] = u16[half]! & ~(READING | WRITING);
+          counts[counted] = counts[counted]! - 1;
+          counts[counted | MAPPED] = counts[counted | MAPPED]! - 1;
+          if (!readonly) {
+            counts[counted | WRITERS] = counts[counted | WRITERS]! - 1;
+            if (granter.memory.logging) granter.memory.markDirty(table.gfnOf(ref));
+          }
+          track.give(handle);
+          status = OKAY;
+        }
+      }
+      if (status !== OKAY) {
+        const { mfn } = op;
+        // Without a frame named, an address of 0 stands for the device mapping.
+        if (mfn === undefined) status = this.unmap(mapper, handle, vfn, vfn === 0, -1, 0);
+        else status = this.unmap(mapper, handle, vfn, mfn !== 0, mfn, 0);
+      }
+      op.status = status;
+      pulse.note(handle, status);
+    }
+  }
+
   /**
    * Takes one mapping apart, wholly or in part.
    * @param vfn where the host mapping stands, or 0 to leave it.
@@ -197,42 +306,6 @@ export class GrantMaps {
     if (flags === 0) return BAD_HANDLE;
     const granter = this.#world.parties[track.domidOf(handle)];
     if (granter === undefined) return BAD_DOMAIN;
-    // In one go the end of what `map` does in one go; everything else the long way.
-    const table = granter.grants;
-    const ref = track.refOf(handle);
-    const { active } = table;
-    const at = ref << ACTIVE_SHIFT;
-    const readonly = (flags & READONLY) !== 0;
-    const mfn = active[at | MFN]!;
-    const { counts } = this.#frames;
-    const counted = mfn << COUNTS_SHIFT;
-    const alone = active[at] === (readonly ? HOST_READ : HOST_WRITE) && (flags & KINDS) === HOST_MAP && table.plain === 1;
-    if (!alone || replacement !== 0 || vfn === 0 || vfn !== track.vfnOf(handle) || counts[counted]! <= 1) {
-      return this.#unmapAny(mapper, granter, handle, vfn, device, deviceMfn, replacement);
-    }
-    if (!mapper.space.unmapGrant(vfn, mfn, BY_GRANT)) broken('the page table lacks the page of handle', handle, mapper.id);
-    active[at] = 0;
-    table.pinned--;
-    const frame = ref >>> 9;
-    const { u16 } = table.sharedViews[frame]!;
-    const half = (table.sharedWord[frame]! + ((ref & 511) << 1)) << 1;
-    // The other bits as the guest has them by now.
-    u16[half] = u16[half]! & ~(READING | WRITING);
-    counts[counted] = counts[counted]! - 1;
-    if (!readonly) {
-      counts[counted | WRITERS] = counts[counted | WRITERS]! - 1;
-      if (granter.memory.logging) granter.memory.markDirty(table.gfnOf(ref));
-    }
-    track.give(handle);
-    this.lastGranter = granter.id;
-    this.lastRef = ref;
-    this.lastMfn = mfn;
-    return OKAY;
-  }
-
-  #unmapAny(mapper: Party, granter: Party, handle: number, vfn: number, device: boolean, deviceMfn: number, replacement: number): number {
-    const track = mapper.maptrack;
-    const flags = track.flagsOf(handle);
     const table = granter.grants;
     const ref = track.refOf(handle);
     const mfn = table.mfnOf(ref);

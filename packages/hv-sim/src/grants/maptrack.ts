@@ -3,6 +3,7 @@ import { InvariantError } from '@paravirt/event-bus/contract';
 const SHIFT = 2;
 const REF = 1;
 const NEXT = 2;
+const VFN = 3;
 const DOMID_SHIFT = 16;
 
 /**
@@ -15,10 +16,10 @@ export class Maptrack {
   size = 0;
   /** Handles in use. */
   live = 0;
-  /** By handle, from `handle << SHIFT` on: kinds and granter, reference, next free handle. */
+  /** By handle, from `handle << SHIFT` on: kinds and granter, reference, next free handle, and where the host mapping stands. */
   #words: Int32Array = new Int32Array(0);
-  /** By handle: where the host mapping stands. */
-  #vfns: Float64Array = new Float64Array(0);
+  /** Where the host mapping stands that is above 2^31: then the word is -1. */
+  readonly #far: Map<number, number> = new Map();
   #head = -1;
   #tail = -1;
 
@@ -44,7 +45,11 @@ export class Maptrack {
     if (words[at] !== 0) alive(handle);
     words[at] = kinds | (domid << DOMID_SHIFT);
     words[at | REF] = ref;
-    this.#vfns[handle] = vfn;
+    if ((vfn | 0) === vfn) words[at | VFN] = vfn;
+    else {
+      words[at | VFN] = -1;
+      this.#far.set(handle, vfn);
+    }
   }
 
   /** Some of the kinds are gone; `kinds` are left. */
@@ -55,6 +60,7 @@ export class Maptrack {
   give(handle: number): void {
     const words = this.#words;
     const at = handle << SHIFT;
+    if (words[at | VFN] === -1) this.#far.delete(handle);
     words[at] = 0;
     words[at | NEXT] = -1;
     if (this.#tail < 0) this.#head = handle;
@@ -80,7 +86,8 @@ export class Maptrack {
 
   /** Where the host mapping stands. */
   vfnOf(handle: number): number {
-    return this.#vfns[handle]!;
+    const vfn = this.#words[(handle << SHIFT) | VFN]!;
+    return vfn === -1 ? this.#far.get(handle)! : vfn;
   }
 
   #grow(): boolean {
@@ -89,11 +96,8 @@ export class Maptrack {
     if (size <= from) return false;
     const words = new Int32Array(size << SHIFT);
     words.set(this.#words);
-    const vfns = new Float64Array(size);
-    vfns.set(this.#vfns);
     for (let i = from; i < size; i++) words[(i << SHIFT) | NEXT] = i + 1 < size ? i + 1 : -1;
     this.#words = words;
-    this.#vfns = vfns;
     this.#head = from;
     this.#tail = size - 1;
     this.size = size;

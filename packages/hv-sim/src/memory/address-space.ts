@@ -7,16 +7,25 @@ import { COUNTS, type Frames, PAGE as PAGE_BYTES } from './frames.ts';
 const PAGE = PAGE_BYTES;
 const { shift: COUNTS_SHIFT, mapped: MAPPED } = COUNTS;
 
-/*
- * A page-table entry is one 32-bit word: flags below, frame number above. An entry whose page was taken out keeps the frame
- * and loses the present bit, so that a late access can say what stood there.
+/**
+ * A page of the table is four words of one array, the fourth unused: its entry, who unmapped it (cause << 16 | domid), and the step
+ * at which that was, each to be combined with `page << shift`. An entry is flags below and the frame number above `flagBits`; one
+ * whose page was taken out keeps the frame and loses the present bit, so that a late access can say what stood there.
  */
-const PRESENT = 1;
-const WRITABLE = 2;
-/** Put there by a grant mapping: only an unmap by handle may take it out. */
-const GRANT = 4;
-const EXECUTABLE = 8;
-const FLAG_BITS = 4;
+export const PAGE_WORDS: {
+  readonly shift: 2;
+  readonly gone: 1;
+  readonly when: 2;
+  readonly flagBits: 4;
+  readonly present: 1;
+  readonly writable: 2;
+  /** Put there by a grant mapping: only an unmap by handle may take it out. */
+  readonly grant: 4;
+  readonly executable: 8;
+} = { shift: 2, gone: 1, when: 2, flagBits: 4, present: 1, writable: 2, grant: 4, executable: 8 };
+
+const { shift: PAGE_SHIFT, gone: GONE, when: WHEN, flagBits: FLAG_BITS } = PAGE_WORDS;
+const { present: PRESENT, writable: WRITABLE, grant: GRANT, executable: EXECUTABLE } = PAGE_WORDS;
 
 const CAUSES: readonly UnmapCause[] = ['never', 'grant-unmap', 'unmap', 'replace', 'death'];
 /** Indexes into `CAUSES` that the grant core names. */
@@ -29,14 +38,6 @@ export const BY_DEATH = 4;
 
 /** Pages of a chunk of the table beyond the window. */
 const CHUNK = 1024;
-
-/*
- * Words of a page in a stretch, from `page << PAGE_SHIFT` on: the entry, who unmapped it (cause << 16 | domid), and the step at which
- * that was. The fourth is unused.
- */
-const PAGE_SHIFT = 2;
-const GONE = 1;
-const WHEN = 2;
 
 /** A stretch of the table. The window is one that grows; everything above lies in chunks of 1,024 pages. */
 class Stretch {
@@ -79,7 +80,9 @@ export class AddressSpace implements PageTable {
   readonly #windowPages: number;
   readonly #chunksMax: number;
   #window: Stretch;
-  #windowLength: number;
+  /** Pages of the window that there are so far, and their words: the grant core goes straight to them. */
+  nearPages: number;
+  near: Int32Array;
   readonly #chunks: Map<number, Stretch> = new Map();
   #lastChunk = -1;
   #last: Stretch;
@@ -93,15 +96,16 @@ export class AddressSpace implements PageTable {
     this.domid = domid;
     this.#windowPages = windowPages;
     this.#chunksMax = chunksMax;
-    this.#windowLength = Math.min(windowPages, 256);
-    this.#window = new Stretch(this.#windowLength);
+    this.nearPages = Math.min(windowPages, 256);
+    this.#window = new Stretch(this.nearPages);
+    this.near = this.#window.words;
     this.#last = this.#window;
     this.views = frames.banks[0]!.views;
   }
 
   /** Finds the entry of `vfn`: the stretch is returned, its first word is in `#at`. Undefined where there is none (yet). */
   #find(vfn: number): Stretch | undefined {
-    if ((vfn | 0) === vfn && vfn < this.#windowLength) {
+    if ((vfn | 0) === vfn && vfn < this.nearPages) {
       this.#at = vfn << PAGE_SHIFT;
       return this.#window;
     }
@@ -126,10 +130,11 @@ export class AddressSpace implements PageTable {
     const found = this.#find(vfn);
     if (found !== undefined) return found;
     if (vfn < this.#windowPages) {
-      let length = this.#windowLength;
+      let length = this.nearPages;
       while (length <= vfn) length = Math.min(length * 2, this.#windowPages);
       this.#window.grow(length);
-      this.#windowLength = length;
+      this.near = this.#window.words;
+      this.nearPages = length;
       this.#at = vfn << PAGE_SHIFT;
       return this.#window;
     }
@@ -266,8 +271,8 @@ export class AddressSpace implements PageTable {
    */
   resolve(vfn: number, writing: boolean): number {
     // A page between two pages is none.
-    const near = (vfn | 0) === vfn && vfn < this.#windowLength;
-    const entry = near ? this.#window.words[vfn << PAGE_SHIFT]! : this.#entryFar(vfn);
+    const near = (vfn | 0) === vfn && vfn < this.nearPages;
+    const entry = near ? this.near[vfn << PAGE_SHIFT]! : this.#entryFar(vfn);
     if ((entry & PRESENT) === 0 || (writing && (entry & WRITABLE) === 0)) this.#fault(vfn, writing);
     const frames = this.#frames;
     const mfn = entry >>> FLAG_BITS;
