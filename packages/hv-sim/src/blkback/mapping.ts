@@ -91,7 +91,8 @@ export class QueueMappings {
 
   /** Whether the pages of one more request may be gathered: there are addresses and operations for them. */
   mayGather(count: number): boolean {
-    return this.pool.free >= count && this.gathered + count <= PAGES_PER_REQUEST;
+    const { pool } = this;
+    return this.gathered + count <= PAGES_PER_REQUEST && (pool.free >= count || pool.grow(count));
   }
 
   /** Asks for what of a request's pages is not mapped, to be mapped by `mapGathered` with those of others. */

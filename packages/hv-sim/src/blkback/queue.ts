@@ -209,6 +209,8 @@ export class BackQueue implements RequestOwner, GroupOwner {
       this.cost += count;
       mappings.gather(request, count, request.operation === WRITE, this.time);
       this.group.add(request);
+      // What becomes persistent is found by the next request that names it.
+      if (mappings.persistent !== undefined && request.fresh > 0) this.runGroup();
     }
   }
 
