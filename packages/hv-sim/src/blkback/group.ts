@@ -38,3 +38,29 @@ export class RequestGroup {
     this.add(request);
   }
 }
+
+/** The groups of one queue: the one that fills, and those that wait for pages in use or are idle. */
+export class Groups {
+  private readonly owner: GroupOwner;
+  private idle: RequestGroup | undefined = undefined;
+  /** The one that fills. */
+  current: RequestGroup;
+
+  constructor(owner: GroupOwner) {
+    this.owner = owner;
+    this.current = new RequestGroup(owner);
+  }
+
+  /** The current one has to wait: another takes its place. */
+  setAside(): void {
+    this.current = this.idle ?? new RequestGroup(this.owner);
+    this.idle = this.current.next;
+  }
+
+  /** One that waited does no longer. */
+  giveBack(group: RequestGroup): void {
+    if (group === this.current) return;
+    group.next = this.idle;
+    this.idle = group;
+  }
+}

@@ -11,12 +11,12 @@ import { DISK_ERRNO, type Disk, LATER } from '../disks/disk.ts';
 import { countRequest, countTransfer } from './counters.ts';
 import { type DiskIo, SECTOR } from './disk-io.ts';
 import type { BlkbackEvents } from './events.ts';
-import { GROUP_MAX, type GroupOwner, RequestGroup } from './group.ts';
+import { GROUP_MAX, type GroupOwner, Groups, type RequestGroup } from './group.ts';
 import { MAPPED, type QueueMappings, REFUSED, RETRYING } from './mapping.ts';
 import { PersistentCare } from './persistent-care.ts';
 import { QueueFacts } from './queue-facts.ts';
 import type { QueueSetup } from './queue-setup.ts';
-import { BackRequest, DATA, DISCARDING, DONE, POSTFLUSH, PREFLUSH, type RequestOwner } from './request.ts';
+import { BackRequest, DATA, DISCARDING, DONE, POSTFLUSH, PREFLUSH, RequestList, type RequestOwner } from './request.ts';
 import type { BlkbackCounters } from './types.ts';
 import { type Bounds, discardFault, segmentCountFault, transferFault } from './validation.ts';
 
@@ -60,12 +60,10 @@ export class BackQueue implements RequestOwner, GroupOwner {
   queued = false;
   nextReady: BackQueue | undefined = undefined;
   private free: BackRequest | undefined = undefined;
-  /** Reads and writes taken and not begun, and groups whose pages are unmapped. */
-  private group: RequestGroup = new RequestGroup(this);
-  private idleGroups: RequestGroup | undefined = undefined;
+  /** Reads and writes taken and not begun stand in the current one. */
+  private readonly groups: Groups = new Groups(this);
   /** Answered, waiting for the turn that publishes it. */
-  private finished: BackRequest | undefined = undefined;
-  private finishedLast: BackRequest | undefined = undefined;
+  private readonly finished: RequestList = new RequestList();
   /** Taken, but for lack of pages or for a barrier not begun. The ring waits behind it. */
   private parked: BackRequest | undefined = undefined;
   /** A barrier is under way: the ring waits. */
@@ -197,18 +195,18 @@ export class BackQueue implements RequestOwner, GroupOwner {
 
   /** A direct read or write: what `direct` leads to for these, in one go and together with its neighbours. */
   private plain(request: BackRequest): void {
-    const { mappings, group } = this;
+    const { mappings, groups } = this;
     const count = request.nrSegments;
     request.segments = count;
     const counted = count > 0 && count <= SEGMENTS_MAX;
     const fault = counted ? transferFault(request, this.bounds) : segmentCountFault(request, SEGMENTS_MAX);
-    if (fault !== '' || group.count === GROUP_SIZE || !mappings.mayGather(count)) this.runGroup();
+    if (fault !== '' || groups.current.count === GROUP_SIZE || !mappings.mayGather(count)) this.runGroup();
     if (fault !== '') this.refuse(request, ERROR, fault);
     else if (mappings.pool.free < count) this.start(request);
     else {
       this.cost += count;
       mappings.gather(request, count, request.operation === WRITE, this.time);
-      this.group.add(request);
+      groups.current.add(request);
       // What becomes persistent is found by the next request that names it.
       if (mappings.persistent !== undefined && request.fresh > 0) this.runGroup();
     }
@@ -216,7 +214,8 @@ export class BackQueue implements RequestOwner, GroupOwner {
 
   /** Carries out what was taken and not begun. */
   private runGroup(): void {
-    const { group, disk, io, mappings, counters } = this;
+    const { disk, io, mappings, counters } = this;
+    const group = this.groups.current;
     const { requests, count } = group;
     if (count === 0) return;
     group.count = 0;
@@ -242,10 +241,8 @@ export class BackQueue implements RequestOwner, GroupOwner {
     }
     if (group.count === 0) return;
     mappings.unmap(group.batch);
-    if (group.count === 0) return;
     // A page is in use: the group waits for it.
-    this.group = this.idleGroups ?? new RequestGroup(this);
-    this.idleGroups = this.group.next;
+    if (group.count > 0) this.groups.setAside();
   }
 
   groupDone(group: RequestGroup, result: number): void {
@@ -253,30 +250,22 @@ export class BackQueue implements RequestOwner, GroupOwner {
     group.batch.count = 0;
     group.count = 0;
     for (let i = 0; i < count; i++) this.unmapDone(requests[i]!, result);
-    if (group === this.group) return;
-    group.next = this.idleGroups;
-    this.idleGroups = group;
+    this.groups.giveBack(group);
   }
 
   private direct(request: BackRequest): void {
-    const fault = segmentCountFault(request, SEGMENTS_MAX);
-    if (fault !== '') {
-      this.refuse(request, ERROR, fault);
-      return;
-    }
     request.segments = request.nrSegments;
-    this.check(request);
+    const fault = segmentCountFault(request, SEGMENTS_MAX);
+    if (fault === '') this.check(request);
+    else this.refuse(request, ERROR, fault);
   }
 
   private indirect(request: BackRequest): void {
     const operation = request.indirectOp;
     request.operation = operation;
     this.counters.indirect++;
-    if (operation !== READ && operation !== WRITE) {
-      this.refuse(request, ERROR, 'bad inner operation');
-      return;
-    }
-    const fault = segmentCountFault(request, this.setup.indirectMax);
+    const inner = operation === READ || operation === WRITE;
+    const fault = inner ? segmentCountFault(request, this.setup.indirectMax) : 'bad inner operation';
     if (fault !== '') {
       this.refuse(request, ERROR, fault);
       return;
@@ -313,11 +302,8 @@ export class BackQueue implements RequestOwner, GroupOwner {
 
   private check(request: BackRequest): void {
     const fault = transferFault(request, this.bounds);
-    if (fault !== '') {
-      this.refuse(request, ERROR, fault);
-      return;
-    }
-    this.start(request);
+    if (fault === '') this.start(request);
+    else this.refuse(request, ERROR, fault);
   }
 
   private discard(request: BackRequest): void {
@@ -360,18 +346,11 @@ export class BackQueue implements RequestOwner, GroupOwner {
   private begin(request: BackRequest): void {
     if (this.hopeless) {
       this.hopeless = false;
-      this.refuse(request, ERROR, 'no addresses to map at');
-      return;
+      return this.refuse(request, ERROR, 'no addresses to map at');
     }
-    if (!request.indirectParsed) {
-      this.mapIndirect(request);
-      return;
-    }
+    if (!request.indirectParsed) return this.mapIndirect(request);
     if (request.operation === BARRIER) this.fenced = true;
-    if (request.segments === 0) {
-      this.dataMapped(request, MAPPED);
-      return;
-    }
+    if (request.segments === 0) return this.dataMapped(request, MAPPED);
     this.cost += request.segments;
     const readonly = request.operation !== READ;
     const result = this.mappings.map(request, request.grefs, request.segments, readonly, this.time, this.resumeData);
@@ -471,30 +450,20 @@ export class BackQueue implements RequestOwner, GroupOwner {
 
   unmapDone(request: BackRequest, result: number): void {
     this.mappings.reclaim(request.mapped, result);
-    if (this.inTurn) this.respond(request);
-    else this.answer(request);
+    this.answer(request);
   }
 
   /** Writes the answer, or leaves that to the next turn, which publishes it. */
   private answer(request: BackRequest): void {
-    if (this.inTurn) {
-      this.respond(request);
-      return;
+    if (this.inTurn) this.respond(request);
+    else {
+      this.finished.push(request);
+      this.setup.ready(this);
     }
-    request.next = undefined;
-    if (this.finishedLast === undefined) this.finished = request;
-    else this.finishedLast.next = request;
-    this.finishedLast = request;
-    this.setup.ready(this);
   }
 
   private answerFinished(): void {
-    while (this.finished !== undefined) {
-      const request = this.finished;
-      this.finished = request.next;
-      if (this.finished === undefined) this.finishedLast = undefined;
-      this.respond(request);
-    }
+    for (let request = this.finished.shift(); request !== undefined; request = this.finished.shift()) this.respond(request);
     if (this.stopped && this.parked !== undefined) {
       const request = this.parked;
       this.parked = undefined;

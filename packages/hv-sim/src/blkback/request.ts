@@ -102,3 +102,25 @@ export class BackRequest extends BlockRequest implements DiskWaiter {
     while (this.mapped.ops.length < count) this.mapped.ops.push({ vfn: 0, handle: 0, status: 0 });
   }
 }
+
+/** Requests in a row, linked through `next`. */
+export class RequestList {
+  private first: BackRequest | undefined = undefined;
+  private last: BackRequest | undefined = undefined;
+
+  push(request: BackRequest): void {
+    request.next = undefined;
+    if (this.last === undefined) this.first = request;
+    else this.last.next = request;
+    this.last = request;
+  }
+
+  /** The first, or undefined. */
+  shift(): BackRequest | undefined {
+    const request = this.first;
+    if (request === undefined) return undefined;
+    this.first = request.next;
+    if (this.first === undefined) this.last = undefined;
+    return request;
+  }
+}
