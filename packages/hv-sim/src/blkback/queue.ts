@@ -344,17 +344,18 @@ export class BackQueue implements RequestOwner, GroupOwner {
   }
 
   private begin(request: BackRequest): void {
+    const { operation, segments, grefs } = request;
     if (this.hopeless) {
       this.hopeless = false;
-      return this.refuse(request, ERROR, 'no addresses to map at');
+      this.refuse(request, ERROR, 'no addresses to map at');
+    } else if (!request.indirectParsed) this.mapIndirect(request);
+    else {
+      if (operation === BARRIER) this.fenced = true;
+      this.cost += segments;
+      const readonly = operation !== READ;
+      const result = segments === 0 ? MAPPED : this.mappings.map(request, grefs, segments, readonly, this.time, this.resumeData);
+      if (result !== RETRYING) this.dataMapped(request, result);
     }
-    if (!request.indirectParsed) return this.mapIndirect(request);
-    if (request.operation === BARRIER) this.fenced = true;
-    if (request.segments === 0) return this.dataMapped(request, MAPPED);
-    this.cost += request.segments;
-    const readonly = request.operation !== READ;
-    const result = this.mappings.map(request, request.grefs, request.segments, readonly, this.time, this.resumeData);
-    if (result !== RETRYING) this.dataMapped(request, result);
   }
 
   /** Tries a parked request again. @returns whether the ring may go on. */
