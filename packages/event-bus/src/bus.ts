@@ -24,7 +24,7 @@ interface Relay {
 }
 
 class FactBus {
-  readonly #topics = new Map<string, Topic>();
+  private readonly topics = new Map<string, Topic>();
   readonly #queuedMax: number;
   readonly #faults = new Subject<BusFault>();
   readonly errors: Observable<BusFault>;
@@ -32,7 +32,7 @@ class FactBus {
   faultsDropped = 0;
   #invariant: InvariantError | undefined;
   /** Subscriptions to facts of any type: 0 makes every emission one branch. */
-  #listening = 0;
+  private listening = 0;
   #delivering: Topic | undefined;
   #data: unknown;
   #closed = false;
@@ -59,9 +59,13 @@ class FactBus {
     return this.#invariant !== undefined;
   }
 
+  /** Short enough to be put in place wherever it is asked. */
   observed(type: string): boolean {
-    if (this.#listening === 0) return false;
-    const topic = this.#topics.get(type);
+    return this.listening !== 0 && this.hears(type);
+  }
+
+  private hears(type: string): boolean {
+    const topic = this.topics.get(type);
     return topic !== undefined && topic.relays.length > 0;
   }
 
@@ -70,8 +74,8 @@ class FactBus {
   }
 
   emit(type: string, data: unknown): void {
-    if (this.#listening === 0) return;
-    const topic = this.#topics.get(type);
+    if (this.listening === 0) return;
+    const topic = this.topics.get(type);
     if (topic === undefined || topic.relays.length === 0) return;
     if (this.#delivering !== undefined) {
       invariant(
@@ -111,17 +115,17 @@ class FactBus {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const topic of this.#topics.values()) for (const { to } of topic.relays) to.complete();
+    for (const topic of this.topics.values()) for (const { to } of topic.relays) to.complete();
     this.#faults.complete();
     this.#queue.length = 0;
     this.#head = 0;
   }
 
   #topic(type: string): Topic {
-    let topic = this.#topics.get(type);
+    let topic = this.topics.get(type);
     if (topic === undefined) {
       topic = this.#newTopic(type);
-      this.#topics.set(type, topic);
+      this.topics.set(type, topic);
     }
     return topic;
   }
@@ -137,10 +141,10 @@ class FactBus {
         const relay: Relay = { to: direct ? subscriber : new Subject<unknown>(), direct };
         if (relay.to instanceof Subject) relay.to.subscribe(subscriber);
         topic.relays = [...topic.relays, relay];
-        this.#listening += 1;
+        this.listening += 1;
         return () => {
           topic.relays = topic.relays.filter((other) => other !== relay);
-          this.#listening -= 1;
+          this.listening -= 1;
           relay.to.unsubscribe();
         };
       },

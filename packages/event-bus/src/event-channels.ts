@@ -13,20 +13,20 @@ const DOMID_SELF = 0x7ff0;
 
 /** All domains' channels. Operations name the domain that asks; capabilities are made of them. */
 export class Channels implements EventChannels {
-  readonly #domains = new DomainTable();
+  private readonly domains = new DomainTable();
   readonly #ports = new Map<number, DomainPorts>();
   readonly doorbells: Doorbells;
-  readonly #bus: EventBus<EvtchnEvents> | undefined;
+  private readonly bus: EventBus<EvtchnEvents> | undefined;
   readonly #gone = { sent: 0, merged: 0, dropped: 0, upcalls: 0, handled: 0 };
 
   constructor(queue: UpcallQueue, bus: EventBus<EvtchnEvents> | undefined) {
     this.doorbells = new Doorbells(queue, bus);
-    this.#bus = bus;
+    this.bus = bus;
   }
 
   addDomain(options: EventDomainOptions): DomainPorts {
     const { domid, portMax = 0 } = options;
-    if (this.#find(domid) !== undefined) {
+    if (this.domains.get(domid) !== undefined) {
       throw new EvtchnError({
         errno: 'EEXIST',
         operation: 'add_domain',
@@ -42,18 +42,18 @@ export class Channels implements EventChannels {
     if (!Number.isInteger(portMax) || portMax < 0) throw new RangeError(`portMax is ${portMax}; allowed is a whole number from 0`);
     const domain = new EventDomain(options);
     const ports = createDomainPorts(this, domain);
-    this.#domains.set(domid, domain);
+    this.domains.set(domid, domain);
     this.#ports.set(domid, ports);
     return ports;
   }
 
   removeDomain(domid: DomId): void {
-    const domain = this.#find(domid);
+    const domain = this.domains.get(domid);
     if (domain === undefined) return;
     domain.dead = true;
     this.reset(domain);
     for (const count of ['sent', 'merged', 'dropped', 'upcalls', 'handled'] as const) this.#gone[count] += domain[count];
-    this.#domains.set(domid, undefined);
+    this.domains.set(domid, undefined);
     this.#ports.delete(domid);
   }
 
@@ -64,16 +64,16 @@ export class Channels implements EventChannels {
   }
 
   hasDomain(domid: DomId): boolean {
-    return this.#find(domid) !== undefined;
+    return this.domains.get(domid) !== undefined;
   }
 
   trySend(domid: DomId, port: number): number {
-    const domain = this.#find(domid);
+    const domain = this.domains.get(domid);
     return domain === undefined ? EVTCHN_STATUS.ESRCH : this.send(domain, port);
   }
 
   tryUnmask(domid: DomId, port: number): number {
-    const domain = this.#find(domid);
+    const domain = this.domains.get(domid);
     if (domain === undefined) return EVTCHN_STATUS.ESRCH;
     if (!isPortNumber(domain, port)) return EVTCHN_STATUS.EINVAL;
     this.doorbells.unmask(domain, port);
@@ -81,37 +81,37 @@ export class Channels implements EventChannels {
   }
 
   raiseVirq(domid: DomId, virq: number): boolean {
-    const domain = this.#find(domid);
+    const domain = this.domains.get(domid);
     const port = domain?.virqPorts[virq] ?? 0;
     if (domain === undefined || port === 0) return false;
-    this.#ring(domain, domain.channels[port]!);
+    this.ring(domain, domain.channels[port]!);
     return true;
   }
 
   raise(domid: DomId, port: number): boolean {
-    const channel = this.#find(domid)?.channels[port];
+    const channel = this.domains.get(domid)?.channels[port];
     if (channel === undefined || channel.state <= RESERVED) return false;
     this.doorbells.raise(channel);
     return true;
   }
 
   kick(domid: DomId): void {
-    const domain = this.#find(domid);
+    const domain = this.domains.get(domid);
     if (domain !== undefined) this.doorbells.wake(domain);
   }
 
   poll(domid: DomId, on: boolean): void {
-    const domain = this.#find(domid);
+    const domain = this.domains.get(domid);
     if (domain !== undefined) domain.polling = on;
   }
 
   deliver(domid: DomId): number {
-    const domain = this.#find(domid);
+    const domain = this.domains.get(domid);
     return domain === undefined ? 0 : this.doorbells.deliver(domain);
   }
 
   counts(domid: DomId): DoorbellCounts {
-    const domain = this.#find(domid);
+    const domain = this.domains.get(domid);
     if (domain === undefined) throw noDomain(domid);
     const { sent, merged, dropped, upcalls, handled } = domain;
     return { sent, merged, dropped, upcalls, handled };
@@ -119,14 +119,14 @@ export class Channels implements EventChannels {
 
   totals(): DoorbellCounts {
     const sum = { ...this.#gone };
-    this.#domains.forEach((domain) => {
+    this.domains.forEach((domain) => {
       for (const count of ['sent', 'merged', 'dropped', 'upcalls', 'handled'] as const) sum[count] += domain[count];
     });
     return sum;
   }
 
   eachPort(domid: DomId, visit: (port: Port, status: PortStatus) => void): void {
-    for (const channel of this.#find(domid)?.channels ?? []) {
+    for (const channel of this.domains.get(domid)?.channels ?? []) {
       if (channel.state > RESERVED) visit(channel.port as Port, statusOf(channel));
     }
   }
@@ -139,14 +139,14 @@ export class Channels implements EventChannels {
     channel.state = UNBOUND;
     channel.detail = peer;
     const port = channel.port as Port;
-    if (this.#bus?.observed('evtchn:allocated')) this.#bus.emit('evtchn:allocated', { domid: domain.domid, port, remote: peer });
+    if (this.bus?.observed('evtchn:allocated')) this.bus.emit('evtchn:allocated', { domid: domain.domid, port, remote: peer });
     return port;
   }
 
   bindInterdomain(domain: EventDomain, remote: number, remotePort: number): Port {
     const operation = 'bind_interdomain';
     const { domid } = domain;
-    const peer = remote === DOMID_SELF ? domain : this.#find(remote);
+    const peer = remote === DOMID_SELF ? domain : this.domains.get(remote);
     if (peer === undefined) {
       throw new EvtchnError({ errno: 'ESRCH', operation, domid, argument: 'remote domid', value: remote, allowed: 'a domain that exists' });
     }
@@ -164,8 +164,8 @@ export class Channels implements EventChannels {
     // Rings from the far end while it was unbound were lost, so the near end looks once.
     this.doorbells.raise(local);
     const port = local.port as Port;
-    if (this.#bus?.observed('evtchn:bound')) {
-      this.#bus.emit('evtchn:bound', { kind: 'interdomain', domid, port, remote: peer.domid, remotePort: remotePort as Port });
+    if (this.bus?.observed('evtchn:bound')) {
+      this.bus.emit('evtchn:bound', { kind: 'interdomain', domid, port, remote: peer.domid, remotePort: remotePort as Port });
     }
     return port;
   }
@@ -185,7 +185,7 @@ export class Channels implements EventChannels {
     channel.detail = virq;
     virqPorts[virq] = channel.port;
     const port = channel.port as Port;
-    if (this.#bus?.observed('evtchn:bound')) this.#bus.emit('evtchn:bound', { kind: 'virq', domid, port, virq });
+    if (this.bus?.observed('evtchn:bound')) this.bus.emit('evtchn:bound', { kind: 'virq', domid, port, virq });
     return port;
   }
 
@@ -194,7 +194,7 @@ export class Channels implements EventChannels {
     const channel = this.#claim(domain, 'bind_ipi');
     channel.state = IPI;
     const port = channel.port as Port;
-    if (this.#bus?.observed('evtchn:bound')) this.#bus.emit('evtchn:bound', { kind: 'ipi', domid: domain.domid, port });
+    if (this.bus?.observed('evtchn:bound')) this.bus.emit('evtchn:bound', { kind: 'ipi', domid: domain.domid, port });
     return port;
   }
 
@@ -219,7 +219,7 @@ export class Channels implements EventChannels {
     channel.detail = pirq;
     domain.pirqPorts.set(pirq, channel.port);
     const port = channel.port as Port;
-    if (this.#bus?.observed('evtchn:bound')) this.#bus.emit('evtchn:bound', { kind: 'pirq', domid, port, pirq });
+    if (this.bus?.observed('evtchn:bound')) this.bus.emit('evtchn:bound', { kind: 'pirq', domid, port, pirq });
     return port;
   }
 
@@ -234,13 +234,19 @@ export class Channels implements EventChannels {
   /** 0, or a negative errno. */
   send(domain: EventDomain, port: number): number {
     const channel = domain.channels[port];
+    // Who has another end is interdomain: most of all rings.
+    if (channel === undefined || channel.remote === undefined) return this.sendHere(domain, channel, port);
+    this.ring(domain, channel.remote, port);
+    return 0;
+  }
+
+  private sendHere(domain: EventDomain, channel: Channel | undefined, port: number): number {
     if (channel === undefined) return EVTCHN_STATUS.EINVAL;
-    if (channel.state === INTERDOMAIN) this.#ring(domain, channel.remote!, port);
-    else if (channel.state === IPI) this.#ring(domain, channel, port);
+    if (channel.state === IPI) this.ring(domain, channel, port);
     else if (channel.state === UNBOUND) {
       domain.sent += 1;
       domain.dropped += 1;
-      if (this.#bus?.observed('evtchn:sent')) this.#sentFact(domain, port, false, true);
+      if (this.bus?.observed('evtchn:sent')) this.sentFact(domain, port, false, true);
     } else return EVTCHN_STATUS.EINVAL;
     return 0;
   }
@@ -255,10 +261,10 @@ export class Channels implements EventChannels {
     } else if (channel.state === VIRQ) domain.virqPorts[channel.detail] = 0;
     else if (channel.state === PIRQ) domain.pirqPorts.delete(channel.detail);
     domain.free(channel);
-    if (!this.#bus?.observed('evtchn:closed')) return;
+    if (!this.bus?.observed('evtchn:closed')) return;
     const closed = { domid: domain.domid, port: channel.port as Port };
     const far = remote === undefined ? {} : { remote: remote.domain.domid, remotePort: remote.port as Port };
-    this.#bus.emit('evtchn:closed', { ...closed, ...far });
+    this.bus.emit('evtchn:closed', { ...closed, ...far });
   }
 
   status(domain: EventDomain, port: number): PortStatus {
@@ -278,12 +284,6 @@ export class Channels implements EventChannels {
     return channel;
   }
 
-  /** A domid from outside may be any number: 2^32 must not find domain 0. */
-  #find(domid: number): EventDomain | undefined {
-    const domain = this.#domains.get(domid);
-    return domain !== undefined && domain.domid === domid ? domain : undefined;
-  }
-
   #claim(domain: EventDomain, operation: string): Channel {
     const { domid } = domain;
     if (domain.dead)
@@ -300,15 +300,15 @@ export class Channels implements EventChannels {
     if (vcpu !== 0) throw new EvtchnError({ errno: 'ENOENT', operation, domid, argument: 'vcpu', value: vcpu, allowed: '0, the only one' });
   }
 
-  #ring(from: EventDomain, target: Channel, port?: number): void {
+  private ring(from: EventDomain, target: Channel, port?: number): void {
     from.sent += 1;
     const merged = !this.doorbells.raise(target);
     if (merged) from.merged += 1;
-    if (port !== undefined && this.#bus?.observed('evtchn:sent')) this.#sentFact(from, port, merged, false);
+    if (port !== undefined && this.bus?.observed('evtchn:sent')) this.sentFact(from, port, merged, false);
   }
 
-  #sentFact(from: EventDomain, port: number, merged: boolean, dropped: boolean): void {
-    this.#bus?.emit('evtchn:sent', { domid: from.domid, port: port as Port, merged, dropped });
+  private sentFact(from: EventDomain, port: number, merged: boolean, dropped: boolean): void {
+    this.bus?.emit('evtchn:sent', { domid: from.domid, port: port as Port, merged, dropped });
   }
 }
 

@@ -19,6 +19,9 @@ export class Channel {
   readonly pendingWord: number;
   readonly maskWord: number;
   readonly bit: number;
+  /** The word of `evtchn_pending_sel` with the port's group, and its bit. */
+  readonly selWord: number;
+  readonly selBit: number;
   state: ChannelState = FREE;
   /** INTERDOMAIN: the other end. */
   remote: Channel | undefined = undefined;
@@ -34,7 +37,16 @@ export class Channel {
     this.pendingWord = domain.pendingWord + (port >>> 5);
     this.maskWord = domain.maskWord + (port >>> 5);
     this.bit = 1 << (port & 31);
+    const group = port >>> domain.groupShift;
+    this.selWord = domain.selWord + (group >>> 5);
+    this.selBit = 1 << (group & 31);
   }
+}
+
+/** The same number, as a small integer to the engine where it is one: arithmetic on a large address leaves it in floating point. */
+function small(value: number): number {
+  const whole = value | 0;
+  return whole === value ? whole : value;
 }
 
 /** One domain's ports and where its words stand. */
@@ -43,6 +55,8 @@ export class EventDomain {
   readonly views: WordViews;
   /** log2 of the ports under one selector bit: 5 or 6. */
   readonly groupShift: number;
+  /** The words of those ports: 1 or 2. */
+  readonly groupWords: number;
   readonly pendingWord: number;
   readonly maskWord: number;
   readonly selWord: number;
@@ -75,12 +89,13 @@ export class EventDomain {
     this.domid = domid;
     this.views = views;
     this.groupShift = wordBits === 64 ? 6 : 5;
-    this.pendingWord = (offset + layout.pending) / 4;
-    this.maskWord = (offset + layout.mask) / 4;
-    this.selWord = (offset + layout.pendingSel) / 4;
-    this.selWords = wordBits / 32;
-    this.upcallPendingByte = offset + layout.upcallPending;
-    this.upcallMaskByte = offset + layout.upcallMask;
+    this.groupWords = wordBits === 64 ? 2 : 1;
+    this.pendingWord = small((offset + layout.pending) / 4);
+    this.maskWord = small((offset + layout.mask) / 4);
+    this.selWord = small((offset + layout.pendingSel) / 4);
+    this.selWords = wordBits === 64 ? 2 : 1;
+    this.upcallPendingByte = small(offset + layout.upcallPending);
+    this.upcallMaskByte = small(offset + layout.upcallMask);
     this.portCount = Math.min(wordBits * wordBits, portMax + 1);
     this.pirqs = pirqs;
     const reserved = new Channel(this, 0);

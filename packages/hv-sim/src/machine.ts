@@ -70,7 +70,7 @@ class SimulatedMachine implements Machine {
     const faults = new FaultPlan(options.faults, this.#random.split('faults'), pulse, this.bus);
     const channels = createEventChannels({
       queue: {
-        schedule: (domid) => loop.push(parties[domid]?.agent ?? this.#service, undefined),
+        schedule: (domid) => loop.pushDelivery(parties[domid]?.agent ?? this.#service),
       },
       bus: this.bus,
     });
