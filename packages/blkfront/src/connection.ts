@@ -114,6 +114,8 @@ export class Connection {
         events: surroundings.events,
         shadows,
         segments,
+        refs,
+        pinned: options.pinned,
         features,
         figures: figures[index]!,
         bus,

@@ -131,7 +131,7 @@ export class Device {
     const { connection } = this.session;
     if (connection === undefined || queue >= connection.queues.length) return this.absent(queue);
     const status = connection.queues[queue]!.ring.submit(op, sector, gfns, null, start, count, cookie, this.sink);
-    return status === ERRNO.EBUSY ? this.busyStatus() : status;
+    return status === 0 ? 0 : this.refusal(status);
   }
 
   /** `submit` with bytes of the host instead of guest pages (copied through pages of the driver's own), and a completer of its own. */
@@ -149,7 +149,7 @@ export class Device {
     const { connection } = this.session;
     if (connection === undefined || queue >= connection.queues.length) return this.absent(queue);
     const status = connection.queues[queue]!.ring.submit(op, sector, gfns, bytes, start, count, cookie, sink);
-    return status === ERRNO.EBUSY ? this.busyStatus() : status;
+    return status === 0 ? 0 : this.refusal(status);
   }
 
   /** Sectors of one request on the wire whose buffer starts on a page. */
@@ -257,8 +257,9 @@ export class Device {
     this.session.buffers.destroy();
   }
 
-  /** -EBUSY, until nobody can be waited for. */
-  private busyStatus(): number {
+  /** The same errno; of -EBUSY, until nobody can be waited for. */
+  private refusal(status: number): number {
+    if (status !== ERRNO.EBUSY) return status;
     return this.session.upkeep.starved && this.busy === 0 ? ERRNO.ENOMEM : ERRNO.EBUSY;
   }
 

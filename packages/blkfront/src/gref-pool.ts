@@ -88,10 +88,12 @@ export class GrefPool {
    */
   close(gref: Gref, gfn: Gfn, page: number): boolean {
     this.live--;
-    if (this.grants.revoke(gref)) {
-      this.unclaim(gref);
-      return true;
-    }
+    if (!this.grants.revoke(gref)) return this.setAside(gref, gfn, page);
+    this.unclaim(gref);
+    return true;
+  }
+
+  private setAside(gref: Gref, gfn: Gfn, page: number): false {
     this.held.push(gref);
     this.heldGfns.push(gfn);
     this.heldPages.push(page);

@@ -3,6 +3,8 @@ import type { Port } from '@paravirt/event-bus/contract';
 import type { FrontRing } from '@paravirt/xen-abi';
 import type { BlkfrontEvents } from './events.ts';
 import type { Features } from './features.ts';
+import type { GrefPool } from './gref-pool.ts';
+import type { PinnedTable } from './pinned.ts';
 import type { SegmentWriter } from './segments.ts';
 import type { Shadows } from './shadows.ts';
 import type { OnDone, QueueFigures } from './types.ts';
@@ -42,6 +44,8 @@ export interface QueueParts {
   readonly events: EventPorts;
   readonly shadows: Shadows;
   readonly segments: SegmentWriter;
+  readonly refs: GrefPool;
+  readonly pinned: PinnedTable;
   readonly features: Features;
   readonly figures: QueueFigures;
   readonly bus: EventBus<BlkfrontEvents> | undefined;

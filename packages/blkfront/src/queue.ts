@@ -1,22 +1,22 @@
 import type { EventBus } from '@paravirt/event-bus';
-import type { Port } from '@paravirt/event-bus/contract';
-import {
-  BLKIF_DISCARD_SECURE,
-  BLKIF_MAX_SEGMENTS_PER_REQUEST,
-  BLKIF_OP,
-  BlockRequest,
-  BlockResponse,
-  type FrontRing,
-} from '@paravirt/xen-abi';
+import type { Gfn, Gref, Port } from '@paravirt/event-bus/contract';
+import { BLKIF_OP, BlockRequest, BlockResponse, type FrontRing } from '@paravirt/xen-abi';
 import { ERRNO } from './errors.ts';
 import type { BlkfrontEvents } from './events.ts';
 import type { Features } from './features.ts';
+import type { GrefPool } from './gref-pool.ts';
+import { Issuer } from './issuer.ts';
+import type { PinnedTable } from './pinned.ts';
 import type { Carried, QueueParts } from './queue-parts.ts';
+import { checkRequest } from './request-check.ts';
 import type { SegmentWriter } from './segments.ts';
 import { MODE, type Shadow, type Shadows, SLOT } from './shadows.ts';
 import { type OnDone, OP, type QueueFigures } from './types.ts';
 
-const BYTES_MAX = 0x8000_0000;
+// Of this module alone: what is imported is loaded from its module at every use.
+const { READ, WRITE } = OP;
+const { DIRECT, PINNED } = MODE;
+const { ON_RING, STALLED } = SLOT;
 
 /**
  * One ring and the requests on it: the hot path of the driver. Nothing here allocates per request. A response is copied out of
@@ -33,12 +33,17 @@ export class Ring {
   private readonly parts: QueueParts;
   private readonly ring: FrontRing;
   private readonly segments: SegmentWriter;
+  private readonly refs: GrefPool;
+  private readonly pinned: PinnedTable;
+  private readonly segRef: Uint32Array;
   private readonly features: Features;
   private readonly bus: EventBus<BlkfrontEvents> | undefined;
   private readonly tap: QueueParts['tap'];
-  private readonly maxSegments: number;
-  private readonly bounceAll: boolean;
   private readonly persistent: boolean;
+  /** Whether a page of the caller's may go on the wire as it is. */
+  private readonly unbounced: boolean;
+  private readonly issuer: Issuer;
+  /** A request of one page: what all of them have in common is filled in once. */
   private readonly wire: BlockRequest = new BlockRequest();
   private readonly answer: BlockResponse = new BlockResponse();
   private readonly stalled: Shadow[] = [];
@@ -55,14 +60,18 @@ export class Ring {
     this.ring = parts.ring;
     this.shadows = parts.shadows;
     this.segments = parts.segments;
+    this.refs = parts.refs;
+    this.pinned = parts.pinned;
+    this.segRef = parts.shadows.segRef;
     this.features = parts.features;
     this.figures = parts.figures;
     this.bus = parts.bus;
     this.tap = parts.tap;
-    this.maxSegments = parts.maxSegments;
-    this.bounceAll = parts.bounceAll;
     this.persistent = parts.persistent;
+    this.unbounced = parts.persistent || !parts.bounceAll;
+    this.issuer = new Issuer(parts);
     this.wire.handle = parts.handle;
+    this.wire.nrSegments = 1;
   }
 
   /** Requests taken and not completed. */
@@ -95,8 +104,104 @@ export class Ring {
     cookie: number,
     sink: OnDone,
   ): number {
+    const f = this.features;
+    // Most of all requests move data within one page of the caller's: straight to the ring. Any other, and any that is refused,
+    // goes the longer way.
+    if (
+      gfns !== null &&
+      bytes === null &&
+      this.unbounced &&
+      (op === READ || (op === WRITE && !f.readonly)) &&
+      (sector | 0) === sector &&
+      (count | 0) === count &&
+      (start | 0) === start &&
+      sector >= 0 &&
+      count > 0 &&
+      start >= 0 &&
+      sector + count <= f.sectors &&
+      ((sector | count) & f.granule) === 0 &&
+      (start & f.alignMask) === 0 &&
+      (start & 4095) + count * 512 <= 4096 &&
+      start >>> 12 < gfns.length &&
+      this.refusal === 0 &&
+      this.stalled.length === 0
+    ) {
+      return this.submitPage(op, sector, gfns, start, count, cookie, sink);
+    }
+    return this.submitAny(op, sector, gfns, bytes, start, count, cookie, sink);
+  }
+
+  /** `submit` of a read or a write that was checked and lies in one page, which is neither copied nor divided. */
+  private submitPage(
+    op: number,
+    sector: number,
+    gfns: ArrayLike<number>,
+    start: number,
+    count: number,
+    cookie: number,
+    sink: OnDone,
+  ): number {
+    const { shadows, wire } = this;
+    const r = shadows.take();
+    if (r === null) return this.refused(ERRNO.EBUSY);
+    const gfn = gfns[start >>> 12]! as Gfn;
+    let gref: Gref | -1;
+    if (this.persistent) {
+      gref = this.pinned.find(gfn);
+      if (gref === -1) {
+        shadows.give(r);
+        return this.submitAny(op, sector, gfns, null, start, count, cookie, sink);
+      }
+      r.mode = PINNED;
+    } else {
+      gref = this.refs.claim();
+      if (gref === -1) return this.dry(r, 'references');
+      this.refs.open(gref, gfn, op !== READ);
+      r.mode = DIRECT;
+    }
+    r.op = op;
+    // A read and a write have the same numbers here and on the wire.
+    r.wireOp = op;
+    r.sector = sector;
+    r.count = count;
+    r.chunk = count;
+    r.start = start;
+    r.cookie = cookie;
+    r.gfns = gfns;
+    if (r.sink !== sink) r.sink = sink;
+    r.segments = 1;
+    r.whole = true;
+    r.state = ON_RING;
+    this.segRef[r.base] = gref;
+    const generation = (r.generation + 1) & 0x7fff_ffff;
+    r.generation = generation;
+    const first = (start & 4095) >>> 9;
+    wire.operation = op;
+    wire.idLo = r.id;
+    wire.idHi = generation;
+    wire.sectorLo = sector;
+    wire.setSegment(0, gref, first, first + count - 1);
+    this.ring.putRequest(wire);
+    const { figures } = this;
+    figures.segments++;
+    figures.requests++;
+    if (this.bus?.observed('blkfront:requested')) this.issuer.tell(r);
+    if (this.plugs === 0) this.push();
+    return 0;
+  }
+
+  private submitAny(
+    op: number,
+    sector: number,
+    gfns: ArrayLike<number> | null,
+    bytes: Uint8Array | null,
+    start: number,
+    count: number,
+    cookie: number,
+    sink: OnDone,
+  ): number {
     if (this.refusal !== 0) return this.refused(this.refusal);
-    const status = this.check(op, sector, gfns, bytes, start, count);
+    const status = checkRequest(this.features, op, sector, gfns, bytes, start, count);
     if (status !== 0) return status;
     if (this.stalled.length > 0) return this.refused(ERRNO.EBUSY);
     const r = this.shadows.take();
@@ -109,13 +214,16 @@ export class Ring {
     r.gfns = gfns;
     r.bytes = bytes;
     r.sink = sink;
-    if (!this.issue(r)) {
-      this.shadows.give(r);
-      this.parts.onDry(this.index, this.segments.shortOf);
-      return this.refused(ERRNO.EBUSY);
-    }
+    if (!this.issuer.issue(r)) return this.dry(r, this.segments.shortOf);
     if (this.plugs === 0) this.push();
     return 0;
+  }
+
+  /** Refuses a request that had its shadow, but found no reference or page. */
+  private dry(r: Shadow, what: 'references' | 'pages'): number {
+    this.shadows.give(r);
+    this.parts.onDry(this.index, what);
+    return this.refused(ERRNO.EBUSY);
   }
 
   /** Holds requests back until `unplug`, so that a batch costs one doorbell. */
@@ -143,7 +251,7 @@ export class Ring {
     r.follow = carried.follow === 2 ? 1 : carried.follow;
     this.figures.reissued++;
     // What the new backend cannot do any more is settled as if it had said so.
-    const status = this.check(carried.op, carried.sector, carried.gfns, carried.bytes, carried.start, carried.count);
+    const status = checkRequest(this.features, carried.op, carried.sector, carried.gfns, carried.bytes, carried.start, carried.count);
     if (status !== 0) this.finish(r, carried.op === OP.FLUSH && status === ERRNO.EOPNOTSUPP ? 0 : status);
     else if (!this.proceed(r)) this.stall(r);
     return true;
@@ -208,7 +316,7 @@ export class Ring {
   stop(): void {
     if (this.stopped) return;
     this.stopped = true;
-    for (const r of this.shadows.all) if (r.state === SLOT.ON_RING) this.segments.close(r, false);
+    for (const r of this.shadows.all) if (r.state === ON_RING) this.segments.close(r, false);
     this.segments.destroy();
   }
 
@@ -243,119 +351,32 @@ export class Ring {
     this.parts.onRoom(this.index);
   }
 
-  private check(
-    op: number,
-    sector: number,
-    gfns: ArrayLike<number> | null,
-    bytes: Uint8Array | null,
-    start: number,
-    count: number,
-  ): number {
-    const f = this.features;
-    if (op === OP.FLUSH) return f.flush || f.barrier ? 0 : ERRNO.EOPNOTSUPP;
-    if (!(count > 0) || !(sector >= 0) || Math.floor(sector) !== sector || Math.floor(count) !== count) return ERRNO.EINVAL;
-    if (!(sector + count <= f.sectors) || ((sector | count) & f.granule) !== 0) return ERRNO.EINVAL;
-    if (op !== OP.READ && f.readonly) return ERRNO.EROFS;
-    if (op === OP.READ || op === OP.WRITE || op === OP.WRITE_FUA) {
-      if ((start | 0) !== start || start < 0) return ERRNO.EINVAL;
-      const end = start + count * 512;
-      if (end > BYTES_MAX || end > (gfns !== null ? gfns.length * 4096 : bytes !== null ? bytes.length : 0)) return ERRNO.EINVAL;
-      return 0;
-    }
-    if (op === OP.WRITE_ZEROES) return 0;
-    if (op === OP.DISCARD) return f.discard ? 0 : ERRNO.EOPNOTSUPP;
-    if (op === OP.DISCARD_SECURE) return f.discard && f.secure ? 0 : ERRNO.EOPNOTSUPP;
-    return ERRNO.EINVAL;
-  }
-
-  /** Puts the next part of request `id` on the ring. False when references or pages ran out, with nothing held. */
-  private issue(r: Shadow): boolean {
-    const f = this.features;
-    const wire = this.wire;
-    const op = r.op;
-    let operation: number = BLKIF_OP.READ;
-    if (op === OP.FLUSH || r.follow === 2) {
-      operation = f.flush ? BLKIF_OP.FLUSH_DISKCACHE : BLKIF_OP.WRITE_BARRIER;
-      r.mode = MODE.NONE;
-      wire.nrSegments = 0;
-      // Linux leaves the sector of a request without data at -1.
-      wire.setSectorHalves(0xffff_ffff, 0xffff_ffff);
-    } else if (op === OP.DISCARD || op === OP.DISCARD_SECURE || (op === OP.WRITE_ZEROES && f.zeroByDiscard && f.discard)) {
-      operation = BLKIF_OP.DISCARD;
-      r.mode = MODE.NONE;
-      r.chunk = r.count - r.done;
-      wire.flag = op === OP.DISCARD_SECURE ? BLKIF_DISCARD_SECURE : 0;
-      wire.setSector(r.sector + r.done);
-      wire.setNrSectors(r.chunk);
-    } else {
-      let limit = this.maxSegments;
-      if (op !== OP.READ) operation = BLKIF_OP.WRITE;
-      r.mode = this.modeOf(r);
-      if (r.mode === MODE.ZERO && !this.segments.makeZeroPage()) return false;
-      if (op === OP.WRITE_FUA && r.follow === 0) {
-        const offset = r.mode === MODE.DIRECT || r.mode === MODE.PINNED ? r.start & 4095 : 0;
-        const whole = offset + r.count * 512 <= BLKIF_MAX_SEGMENTS_PER_REQUEST * 4096;
-        if (f.barrier && whole && r.done === 0) {
-          operation = BLKIF_OP.WRITE_BARRIER;
-          limit = BLKIF_MAX_SEGMENTS_PER_REQUEST;
-        } else r.follow = 1;
-      }
-      if (!this.segments.open(r, limit, wire)) return false;
-      // A durable write cut short for want of references cannot be one barrier.
-      if (operation === BLKIF_OP.WRITE_BARRIER && r.chunk !== r.count) {
-        operation = BLKIF_OP.WRITE;
-        r.follow = 1;
-      }
-      const sector = r.sector + r.done;
-      if ((sector | 0) === sector) {
-        // Without the division that a sector beyond 2^31 needs.
-        wire.sectorLo = sector;
-        wire.sectorHi = 0;
-      } else wire.setSector(sector);
-    }
-    r.wireOp = operation;
-    wire.operation = operation;
-    if (r.indirectPage !== -1) {
-      wire.operation = BLKIF_OP.INDIRECT;
-      wire.indirectOp = operation;
-    }
-    const generation = (r.generation + 1) & 0x7fff_ffff;
-    r.generation = generation;
-    wire.idLo = r.id;
-    wire.idHi = generation;
-    r.state = SLOT.ON_RING;
-    this.ring.putRequest(wire);
-    this.figures.requests++;
-    if (this.bus?.observed('blkfront:requested')) this.tellRequested(r);
-    return true;
-  }
-
-  private modeOf(r: Shadow): number {
-    const { persistent } = this;
-    if (r.op === OP.WRITE_ZEROES) return persistent ? MODE.PERSISTENT : MODE.ZERO;
-    const { gfns, start } = r;
-    if (gfns !== null && (start & this.features.alignMask) === 0) {
-      if (!this.bounceAll && !persistent) return MODE.DIRECT;
-      if (persistent && this.segments.allPinned(gfns, start, r.count)) return MODE.PINNED;
-    }
-    return persistent ? MODE.PERSISTENT : MODE.BOUNCED;
-  }
-
   /** Checks the answer just copied and completes its request. False when the device is over. */
   private complete(): boolean {
     const { answer, shadows } = this;
     const id = answer.idLo;
     const r = id < shadows.slots ? shadows.all[id]! : null;
-    if (r === null || r.state !== SLOT.ON_RING || answer.idHi !== r.generation) {
+    if (r === null || r.state !== ON_RING || answer.idHi !== r.generation || answer.operation !== r.wireOp) return this.refuseAnswer(r);
+    this.figures.responses++;
+    if (!r.whole || answer.status !== 0) return this.completeAny(r, answer.status);
+    r.segments = 0;
+    if (r.mode === DIRECT) this.refs.close(this.segRef[r.base]! as Gref, r.gfns![r.start >>> 12]! as Gfn, -1);
+    return this.finish(r, 0);
+  }
+
+  private refuseAnswer(r: Shadow | null): false {
+    const { answer } = this;
+    if (r === null || r.state !== ON_RING || answer.idHi !== r.generation) {
       return this.breakDown(`a response names request ${answer.idHi}:${answer.idLo}, which is not under way`);
     }
-    const wireOp = r.wireOp;
-    if (answer.operation !== wireOp) return this.breakDown(`a response to operation ${wireOp} says ${answer.operation}`);
-    this.figures.responses++;
-    const status = answer.status;
+    return this.breakDown(`a response to operation ${r.wireOp} says ${answer.operation}`);
+  }
+
+  private completeAny(r: Shadow, status: number): boolean {
+    const { wireOp } = r;
     this.segments.close(r, status === 0 && wireOp === BLKIF_OP.READ);
     // From here the request is the driver's alone; a second answer to it is one to nothing.
-    r.state = SLOT.STALLED;
+    r.state = STALLED;
     if (status === 0) {
       if (r.follow === 2 || r.op === OP.FLUSH) return this.finish(r, 0);
       r.done += r.chunk;
@@ -393,24 +414,28 @@ export class Ring {
       if (!this.features.flush && !this.features.barrier) return this.finish(r, 0);
       r.follow = 2;
     }
-    return this.issue(r);
+    return this.issuer.issue(r);
   }
 
   private finish(r: Shadow, status: number): true {
     const { sink, cookie } = r;
-    const { tap } = this;
-    const seen = tap.completed === null ? null : { queue: this.index, op: r.op, sector: r.sector, sectors: r.count, status };
-    this.shadows.give(r);
-    if (seen !== null) tap.completed?.(seen);
-    if (this.bus?.observed('blkfront:completed')) {
-      this.bus.emit('blkfront:completed', { path: this.parts.path, queue: this.index, id: r.id, op: r.op, status });
-    }
+    if (this.tap.completed !== null || this.bus?.observed('blkfront:completed')) this.finishWatched(r, status);
+    else this.shadows.give(r);
     sink(cookie, status);
     return true;
   }
 
+  private finishWatched(r: Shadow, status: number): void {
+    const { id, op, sector, count: sectors } = r;
+    this.shadows.give(r);
+    this.tap.completed?.({ queue: this.index, op, sector, sectors, status });
+    if (this.bus?.observed('blkfront:completed')) {
+      this.bus.emit('blkfront:completed', { path: this.parts.path, queue: this.index, id, op, status });
+    }
+  }
+
   private stall(r: Shadow): void {
-    r.state = SLOT.STALLED;
+    r.state = STALLED;
     this.stalled.push(r);
     this.parts.onDry(this.index, this.segments.shortOf);
   }
@@ -440,17 +465,5 @@ export class Ring {
   private breakDown(reason: string): false {
     this.parts.onBroken(`queue ${this.index}: ${reason}`);
     return false;
-  }
-
-  private tellRequested(r: Shadow): void {
-    this.bus!.emit('blkfront:requested', {
-      path: this.parts.path,
-      queue: this.index,
-      id: r.id,
-      op: r.op,
-      sector: r.sector + r.done,
-      sectors: r.mode === MODE.NONE && r.op === OP.FLUSH ? 0 : r.chunk,
-      segments: r.segments,
-    });
   }
 }

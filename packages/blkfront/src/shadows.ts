@@ -52,6 +52,8 @@ export class Shadow {
   /** Whether a flush is to follow (1) or under way (2), for a durable write without a barrier. */
   follow = 0;
   segments = 0;
+  /** On the ring whole, in one page of the caller's: its answer ends it. */
+  whole = false;
   /** When it was taken, to issue again in order. */
   order = 0;
   /** The caller's buffer: frames, or bytes. */
@@ -101,8 +103,10 @@ export class Shadows {
 
   /** A free shadow, or null. */
   take(): Shadow | null {
-    if (this.freeCount === 0) return null;
-    const shadow = this.free[--this.freeCount]!;
+    const left = this.freeCount - 1;
+    if (left < 0) return null;
+    this.freeCount = left;
+    const shadow = this.free[left]!;
     shadow.order = this.next++;
     shadow.done = 0;
     shadow.follow = 0;

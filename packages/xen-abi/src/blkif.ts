@@ -150,7 +150,7 @@ export function readRequestWords(u32: Uint32Array, at: number, idWord: number, o
   out.handle = head >>> 16;
   out.nrSegments = claimed;
   if (claimed !== 1) {
-    readSegmentWords(u32, word, claimed < DIRECT_MAX ? claimed : DIRECT_MAX, out, 0);
+    readSegmentWords(u32, word, Math.min(claimed, DIRECT_MAX), out, 0);
     return;
   }
   out.grefs[0] = u32[word]!;
@@ -202,7 +202,7 @@ export function writeRequestWords(u32: Uint32Array, at: number, words: number, i
       u32[word] = request.grefs[0]!;
       u32[word + 1] = request.firstSect[0]! | (request.lastSect[0]! << 8);
       word += 2;
-    } else word = writeSegmentWords(u32, word, claimed < DIRECT_MAX ? claimed : DIRECT_MAX, request);
+    } else word = writeSegmentWords(u32, word, Math.min(claimed, DIRECT_MAX), request);
   }
   clearWords(u32, word, end);
 }

@@ -1,0 +1,116 @@
+import type { EventBus } from '@paravirt/event-bus';
+import { BLKIF_DISCARD_SECURE, BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BlockRequest, type FrontRing } from '@paravirt/xen-abi';
+import type { BlkfrontEvents } from './events.ts';
+import type { Features } from './features.ts';
+import type { QueueParts } from './queue-parts.ts';
+import type { SegmentWriter } from './segments.ts';
+import { MODE, type Shadow, SLOT } from './shadows.ts';
+import { OP, type QueueFigures } from './types.ts';
+
+/** Puts requests of every kind on a ring, part by part where they are longer than the ring takes. */
+export class Issuer {
+  private readonly parts: QueueParts;
+  private readonly ring: FrontRing;
+  private readonly segments: SegmentWriter;
+  private readonly features: Features;
+  private readonly figures: QueueFigures;
+  private readonly bus: EventBus<BlkfrontEvents> | undefined;
+  private readonly wire: BlockRequest = new BlockRequest();
+
+  constructor(parts: QueueParts) {
+    this.parts = parts;
+    this.ring = parts.ring;
+    this.segments = parts.segments;
+    this.features = parts.features;
+    this.figures = parts.figures;
+    this.bus = parts.bus;
+    this.wire.handle = parts.handle;
+  }
+
+  /** Puts the next part of a request on the ring. False when references or pages ran out, with nothing held. */
+  issue(r: Shadow): boolean {
+    const f = this.features;
+    const wire = this.wire;
+    const op = r.op;
+    let operation: number = BLKIF_OP.READ;
+    if (op === OP.FLUSH || r.follow === 2) {
+      operation = f.flush ? BLKIF_OP.FLUSH_DISKCACHE : BLKIF_OP.WRITE_BARRIER;
+      r.mode = MODE.NONE;
+      wire.nrSegments = 0;
+      // Linux leaves the sector of a request without data at -1.
+      wire.setSectorHalves(0xffff_ffff, 0xffff_ffff);
+    } else if (op === OP.DISCARD || op === OP.DISCARD_SECURE || (op === OP.WRITE_ZEROES && f.zeroByDiscard && f.discard)) {
+      operation = BLKIF_OP.DISCARD;
+      r.mode = MODE.NONE;
+      r.chunk = r.count - r.done;
+      wire.flag = op === OP.DISCARD_SECURE ? BLKIF_DISCARD_SECURE : 0;
+      wire.setSector(r.sector + r.done);
+      wire.setNrSectors(r.chunk);
+    } else {
+      let limit = this.parts.maxSegments;
+      if (op !== OP.READ) operation = BLKIF_OP.WRITE;
+      r.mode = this.modeOf(r);
+      if (r.mode === MODE.ZERO && !this.segments.makeZeroPage()) return false;
+      if (op === OP.WRITE_FUA && r.follow === 0) {
+        const offset = r.mode === MODE.DIRECT || r.mode === MODE.PINNED ? r.start & 4095 : 0;
+        const whole = offset + r.count * 512 <= BLKIF_MAX_SEGMENTS_PER_REQUEST * 4096;
+        if (f.barrier && whole && r.done === 0) {
+          operation = BLKIF_OP.WRITE_BARRIER;
+          limit = BLKIF_MAX_SEGMENTS_PER_REQUEST;
+        } else r.follow = 1;
+      }
+      if (!this.segments.open(r, limit, wire)) return false;
+      // A durable write cut short for want of references cannot be one barrier.
+      if (operation === BLKIF_OP.WRITE_BARRIER && r.chunk !== r.count) {
+        operation = BLKIF_OP.WRITE;
+        r.follow = 1;
+      }
+      const sector = r.sector + r.done;
+      if ((sector | 0) === sector) {
+        // Without the division that a sector beyond 2^31 needs.
+        wire.sectorLo = sector;
+        wire.sectorHi = 0;
+      } else wire.setSector(sector);
+    }
+    r.wireOp = operation;
+    wire.operation = operation;
+    if (r.indirectPage !== -1) {
+      wire.operation = BLKIF_OP.INDIRECT;
+      wire.indirectOp = operation;
+    }
+    const generation = (r.generation + 1) & 0x7fff_ffff;
+    r.generation = generation;
+    wire.idLo = r.id;
+    wire.idHi = generation;
+    r.state = SLOT.ON_RING;
+    r.whole = false;
+    this.ring.putRequest(wire);
+    this.figures.requests++;
+    if (this.bus?.observed('blkfront:requested')) this.tell(r);
+    return true;
+  }
+
+  private modeOf(r: Shadow): number {
+    const { persistent, bounceAll } = this.parts;
+    if (r.op === OP.WRITE_ZEROES) return persistent ? MODE.PERSISTENT : MODE.ZERO;
+    const { gfns, start } = r;
+    if (gfns !== null && (start & this.features.alignMask) === 0) {
+      if (!bounceAll && !persistent) return MODE.DIRECT;
+      if (persistent && this.segments.allPinned(gfns, start, r.count)) return MODE.PINNED;
+    }
+    return persistent ? MODE.PERSISTENT : MODE.BOUNCED;
+  }
+
+  /** Tells that a request was put on the ring. */
+  tell(r: Shadow): void {
+    this.bus!.emit('blkfront:requested', {
+      path: this.parts.path,
+      queue: this.parts.index,
+      id: r.id,
+      op: r.op,
+      sector: r.sector + r.done,
+      sectors: r.mode === MODE.NONE && r.op === OP.FLUSH ? 0 : r.chunk,
+      segments: r.segments,
+    });
+  }
+}
