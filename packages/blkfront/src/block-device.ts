@@ -96,14 +96,20 @@ export class BlockDevice {
    */
   read(sector: number, what: number, options?: WaitOptions): Promise<Uint8Array>;
   read<T extends Uint8Array | BlkBuffer>(sector: number, what: T, options?: WaitOptions): Promise<T>;
-  read(sector: number, what: number | Uint8Array | BlkBuffer, options: WaitOptions = {}): Promise<unknown> {
+  read(sector: number, what: number | Uint8Array | BlkBuffer, options?: WaitOptions): Promise<unknown> {
     const target = typeof what === 'number' ? this.fresh(what) : what;
-    return this.requests.transfer(OP.READ, sector, target, options.signal);
+    return this.requests.transfer(OP.READ, sector, target, target, options?.signal);
   }
 
   /** Writes an array, which must not change before the promise settles, or a buffer of the device. @throws {BlkfrontError} as `read`; `read-only`. */
-  async write(sector: number, data: Uint8Array | BlkBuffer, options: WriteOptions = {}): Promise<void> {
-    await this.requests.transfer(options.fua === true ? OP.WRITE_FUA : OP.WRITE, sector, data, options.signal);
+  write(sector: number, data: Uint8Array | BlkBuffer, options?: WriteOptions): Promise<void> {
+    return this.requests.transfer(
+      options?.fua === true ? OP.WRITE_FUA : OP.WRITE,
+      sector,
+      data,
+      undefined,
+      options?.signal,
+    ) as Promise<void>;
   }
 
   /** Makes every write that was over before this call durable. At once where the disk has no cache. @throws {BlkfrontError} `io`, `gone`, `aborted`. */

@@ -13,8 +13,6 @@ const NAMES: Record<Op, string> = {
   [OP.WRITE_ZEROES]: 'write of zeroes',
 };
 
-const settledAlready = (): void => undefined;
-
 /** One promise: a request of any length, put on rings in parts. Used again when it is settled. */
 class Pending {
   op: Op = OP.READ;
@@ -28,9 +26,10 @@ class Pending {
   status = 0;
   /** All of it was handed over. */
   whole = false;
+  /** What the promise resolves with. */
   value: unknown = undefined;
-  resolve: (value: unknown) => void = settledAlready;
-  reject: (error: BlkfrontError) => void = settledAlready;
+  /** Settles the promise; with a rejected one, where it fails. */
+  resolve: ((value: unknown) => void) | null = null;
   unlisten: (() => void) | null = null;
 }
 
@@ -47,6 +46,11 @@ export class RequestQueue {
   private head = 0;
   private nextQueue = 0;
   private moving = false;
+  /** Whose promise is being made: one executor for all, which is called at once. */
+  private making: Pending = new Pending();
+  private readonly executor = (resolve: (value: unknown) => void): void => {
+    this.making.resolve = resolve;
+  };
   private readonly done = (cookie: number, status: number): void => this.complete(cookie, status);
 
   constructor(device: Device) {
@@ -57,18 +61,42 @@ export class RequestQueue {
     });
   }
 
-  /** Moves bytes. The result is `target` itself. */
-  transfer(op: Op, sector: number, target: Uint8Array | BlkBuffer, signal: AbortSignalLike | undefined): Promise<unknown> {
+  /** Moves bytes. The promise resolves with `value`. */
+  transfer(
+    op: Op,
+    sector: number,
+    target: Uint8Array | BlkBuffer,
+    value: Uint8Array | BlkBuffer | undefined,
+    signal: AbortSignalLike | undefined,
+  ): Promise<unknown> {
     const array = target instanceof Uint8Array;
     const length = array ? target.length : target.bytes;
+    const count = length >>> 9;
+    const { device } = this;
+    // Nobody waits, and one request on the wire is enough: the driver looks at everything itself, so that only what it does not
+    // take is looked at here.
+    if (signal === undefined && count > 0 && count * 512 === length && count <= device.maxPart && this.idle) {
+      const cookie = this.take(op, sector, count, value);
+      const entry = this.pending[cookie]!;
+      entry.issued = count;
+      entry.parts = 1;
+      entry.whole = true;
+      const promise = this.promiseOf(entry);
+      const queue = this.nextQueue;
+      if (device.submitTo(queue, op, sector, array ? null : target.gfns, array ? target : null, 0, count, cookie, this.done) === 0) {
+        this.nextQueue = queue + 1 < device.queueCount ? queue + 1 : 0;
+        return promise;
+      }
+      this.release(entry, cookie);
+    }
     try {
       if ((length & 511) !== 0) this.refuse('bytes', length, 'a multiple of the sector size');
       this.checkRange(op, sector, length / 512);
-      if (length === 0) return Promise.resolve(target);
+      if (length === 0) return Promise.resolve(value);
     } catch (error) {
       return Promise.reject(error);
     }
-    return this.enqueue(op, sector, length / 512, array ? null : target.gfns, array ? target : null, target, signal);
+    return this.enqueue(op, sector, length / 512, array ? null : target.gfns, array ? target : null, value, signal);
   }
 
   /** A request without data. */
@@ -113,29 +141,14 @@ export class RequestQueue {
     if (signal?.aborted === true) {
       return Promise.reject(new BlkfrontError({ code: 'aborted', waitingFor: NAMES[op] }, { cause: signal.reason }));
     }
-    let cookie = this.free.pop();
-    if (cookie === undefined) {
-      cookie = this.pending.length;
-      this.pending.push(new Pending());
-    }
+    const cookie = this.take(op, sector, count, value);
     const entry = this.pending[cookie]!;
-    entry.op = op;
-    entry.sector = sector;
-    entry.count = count;
     entry.gfns = gfns;
     entry.bytes = bytes;
-    entry.issued = 0;
-    entry.parts = 0;
-    entry.status = 0;
-    entry.whole = false;
-    entry.value = value;
-    const promise = new Promise<unknown>((resolve, reject) => {
-      entry.resolve = resolve;
-      entry.reject = reject;
-    });
+    const promise = this.promiseOf(entry);
     if (signal !== undefined) this.listen(entry, cookie, signal);
     // Nobody waits: straight to a ring, as far as it goes.
-    if (this.head === this.waiting.length && !this.moving) {
+    if (this.idle) {
       this.moving = true;
       while (!entry.whole && this.issue(entry, cookie));
       this.moving = false;
@@ -148,6 +161,31 @@ export class RequestQueue {
     return promise;
   }
 
+  /** Whether nobody waits, so that a new request need not either. */
+  private get idle(): boolean {
+    return this.head === this.waiting.length && !this.moving;
+  }
+
+  /** A cookie with a fresh entry. */
+  private take(op: Op, sector: number, count: number, value: unknown): number {
+    const cookie = this.free.length > 0 ? this.free.pop()! : this.pending.push(new Pending()) - 1;
+    const entry = this.pending[cookie]!;
+    entry.op = op;
+    entry.sector = sector;
+    entry.count = count;
+    entry.issued = 0;
+    entry.parts = 0;
+    entry.status = 0;
+    entry.whole = false;
+    entry.value = value;
+    return cookie;
+  }
+
+  private promiseOf(entry: Pending): Promise<unknown> {
+    this.making = entry;
+    return new Promise<unknown>(this.executor);
+  }
+
   private listen(entry: Pending, cookie: number, signal: AbortSignalLike): void {
     const abort = (): void => {
       // Parts on a ring use the caller's buffer until they are over; only what waits can be taken back.
@@ -155,9 +193,7 @@ export class RequestQueue {
       const at = this.waiting.indexOf(cookie, this.head);
       if (at === -1) return;
       this.waiting.splice(at, 1);
-      const { reject } = entry;
-      this.release(cookie);
-      reject(new BlkfrontError({ code: 'aborted', waitingFor: NAMES[entry.op] }, { cause: signal.reason }));
+      this.fail(entry, cookie, new BlkfrontError({ code: 'aborted', waitingFor: NAMES[entry.op] }, { cause: signal.reason }));
     };
     signal.addEventListener('abort', abort, { once: true });
     entry.unlisten = () => signal.removeEventListener('abort', abort);
@@ -231,22 +267,30 @@ export class RequestQueue {
   }
 
   private settle(entry: Pending, cookie: number): void {
-    const { status, value, resolve, reject } = entry;
-    const error = status === 0 ? null : this.errorOf(entry, status, this.device.reason);
-    this.release(cookie);
-    if (error === null) resolve(value);
-    else reject(error);
+    if (entry.status !== 0) {
+      this.fail(entry, cookie, this.errorOf(entry, entry.status, this.device.reason));
+      return;
+    }
+    const { value, resolve } = entry;
+    this.release(entry, cookie);
+    resolve!(value);
   }
 
-  private release(cookie: number): void {
-    const entry = this.pending[cookie]!;
-    entry.unlisten?.();
-    entry.unlisten = null;
+  private fail(entry: Pending, cookie: number, error: BlkfrontError): void {
+    const { resolve } = entry;
+    this.release(entry, cookie);
+    resolve!(Promise.reject(error));
+  }
+
+  private release(entry: Pending, cookie: number): void {
+    if (entry.unlisten !== null) {
+      entry.unlisten();
+      entry.unlisten = null;
+    }
     entry.gfns = null;
     entry.bytes = null;
     entry.value = undefined;
-    entry.resolve = settledAlready;
-    entry.reject = settledAlready;
+    entry.resolve = null;
     this.free.push(cookie);
   }
 
@@ -260,10 +304,7 @@ export class RequestQueue {
       entry.status = status;
       // Parts still under way are failed by the driver, and settle it.
       if (entry.parts > 0) continue;
-      const { reject } = entry;
-      const error = this.errorOf(entry, status, reason);
-      this.release(cookie);
-      reject(error);
+      this.fail(entry, cookie, this.errorOf(entry, status, reason));
     }
   }
 
