@@ -12,33 +12,59 @@ export type GrantTableForDevice = Pick<
   'tryAllocGrantReference' | 'freeGrantReference' | 'publish' | 'tryEnd' | 'isInUse' | 'requestFreeCallback' | 'cancelFreeCallback'
 >;
 
-/** Fits a grant table of `@paravirt/gnttab` to what a block device needs. `scheduler` times the ends that must wait. */
-export function grantsOf(table: GrantTableForDevice, scheduler: SchedulerLike): Grants {
-  const waiting: { gref: Gref; ended: () => void }[] = [];
-  const retry = (): void => {
-    const tried = waiting.splice(0);
-    for (const { gref, ended } of tried) endLater(gref, ended);
-  };
-  const endLater = (gref: Gref, ended: () => void): void => {
-    if (table.tryEnd(gref)) {
-      table.freeGrantReference(gref);
+/** Methods, not functions made for each table: the compiler puts what all devices share in place, and calls what each has its own. */
+class TableGrants implements Grants {
+  private readonly table: GrantTableForDevice;
+  private readonly scheduler: SchedulerLike;
+  private readonly waiting: { readonly gref: Gref; readonly ended: () => void }[] = [];
+
+  constructor(table: GrantTableForDevice, scheduler: SchedulerLike) {
+    this.table = table;
+    this.scheduler = scheduler;
+  }
+
+  reserve(): Gref | -1 {
+    return this.table.tryAllocGrantReference() ?? -1;
+  }
+
+  release(gref: Gref): void {
+    this.table.freeGrantReference(gref);
+  }
+
+  permit(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void {
+    this.table.publish(gref, peer, gfn, readonly);
+  }
+
+  revoke(gref: Gref): boolean {
+    return this.table.tryEnd(gref);
+  }
+
+  inUse(gref: Gref): boolean {
+    return this.table.isInUse(gref);
+  }
+
+  endLater(gref: Gref, ended: () => void): void {
+    if (this.table.tryEnd(gref)) {
+      this.table.freeGrantReference(gref);
       ended();
       return;
     }
     // One timer for all that wait.
-    if (waiting.push({ gref, ended }) === 1) scheduler.schedule(retry, END_LATER_TICKS);
-  };
-  return {
-    reserve: (): Gref | -1 => table.tryAllocGrantReference() ?? -1,
-    release: (gref: Gref): void => table.freeGrantReference(gref),
-    permit: (gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void => table.publish(gref, peer, gfn, readonly),
-    revoke: (gref: Gref): boolean => table.tryEnd(gref),
-    inUse: (gref: Gref): boolean => table.isInUse(gref),
-    endLater,
-    whenFree(callback: () => void, count: number): { unsubscribe(): void } {
-      const registration = { notify: callback };
-      table.requestFreeCallback(registration, count);
-      return { unsubscribe: () => void table.cancelFreeCallback(registration) };
-    },
-  };
+    if (this.waiting.push({ gref, ended }) === 1) this.scheduler.schedule(() => this.retry(), END_LATER_TICKS);
+  }
+
+  whenFree(callback: () => void, count: number): { unsubscribe(): void } {
+    const registration = { notify: callback };
+    this.table.requestFreeCallback(registration, count);
+    return { unsubscribe: () => void this.table.cancelFreeCallback(registration) };
+  }
+
+  private retry(): void {
+    for (const { gref, ended } of this.waiting.splice(0)) this.endLater(gref, ended);
+  }
+}
+
+/** Fits a grant table of `@paravirt/gnttab` to what a block device needs. `scheduler` times the ends that must wait. */
+export function grantsOf(table: GrantTableForDevice, scheduler: SchedulerLike): Grants {
+  return new TableGrants(table, scheduler);
 }

@@ -15,7 +15,7 @@ import { GrantMaps } from './grants/map.ts';
 import { type Ledger, leftovers } from './ledger.ts';
 import { Frames, PAGE } from './memory/frames.ts';
 import { PluginHost } from './plugin-host.ts';
-import { RunLoop } from './run-loop.ts';
+import { RunLoop, Upcalls } from './run-loop.ts';
 import { SERVICE_DOMID, Services } from './services.ts';
 import { stateHash } from './state-hash.ts';
 import { takeStock } from './stock.ts';
@@ -68,12 +68,7 @@ class SimulatedMachine implements Machine {
     for (const source of memory) frames.addBank(source, heap);
     const parties: (DomainCore | undefined)[] = [];
     const faults = new FaultPlan(options.faults, this.#random.split('faults'), pulse, this.bus);
-    const channels = createEventChannels({
-      queue: {
-        schedule: (domid) => loop.pushDelivery(parties[domid]?.agent ?? this.#service),
-      },
-      bus: this.bus,
-    });
+    const channels = createEventChannels({ queue: new Upcalls(loop, parties, this.#service), bus: this.bus });
     loop.channels = channels;
     const store = createStore({
       enqueue: (work, domid) => loop.post(parties[domid]?.agent ?? loop.own, work),

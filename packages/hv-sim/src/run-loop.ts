@@ -1,4 +1,4 @@
-import type { Bus, EventBus, EventChannels } from '@paravirt/event-bus';
+import type { Bus, EventBus, EventChannels, UpcallQueue } from '@paravirt/event-bus';
 import type { DomId } from '@paravirt/event-bus/contract';
 import { HvError } from './errors.ts';
 import type { Clock, TimeSource } from './time/clock.ts';
@@ -7,6 +7,27 @@ import { Agent, type Item, type RunQueue } from './time/run-queue.ts';
 import type { Drive, ExternalWork, MachineEvents } from './types.ts';
 
 const KINDS = ['upcall', 'task', 'timer'] as const;
+
+/**
+ * The run queue as event channels know it: a domid's delivery goes to its agent, or to that of the machine's own services. A
+ * class, because a function made for each machine would be put in place in the first one's doorbells only.
+ */
+export class Upcalls implements UpcallQueue {
+  private readonly loop: RunLoop;
+  private readonly parties: readonly ({ readonly agent: Agent } | undefined)[];
+  private readonly services: Agent;
+
+  constructor(loop: RunLoop, parties: readonly ({ readonly agent: Agent } | undefined)[], services: Agent) {
+    this.loop = loop;
+    this.parties = parties;
+    this.services = services;
+  }
+
+  schedule(domid: DomId): void {
+    const party = this.parties[domid];
+    this.loop.pushDelivery(party === undefined ? this.services : party.agent);
+  }
+}
 
 /** What carries the machine forward: picks who runs, runs one event, moves time when nobody can. */
 export class RunLoop {
