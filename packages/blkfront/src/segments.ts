@@ -6,6 +6,9 @@ import type { PinnedTable } from './pinned.ts';
 import { MODE, type Shadow, type Shadows } from './shadows.ts';
 import { type GuestPages, OP, type QueueFigures } from './types.ts';
 
+// Plain constants of this module: an imported one is loaded at each use.
+const { DIRECT, PINNED, ZERO, PERSISTENT, BOUNCED } = MODE;
+
 /** What `SegmentWriter` works on; one of each a queue. */
 export interface SegmentParts {
   readonly shadows: Shadows;
@@ -55,8 +58,8 @@ export class SegmentWriter {
    */
   open(r: Shadow, limit: number, wire: BlockRequest): boolean {
     const { mode, base } = r;
-    if (mode === MODE.DIRECT && r.done === 0 && (r.start & 4095) + r.count * 512 <= 4096) return this.openOne(r, wire);
-    const own = mode !== MODE.DIRECT && mode !== MODE.PINNED;
+    if (mode === DIRECT && r.done === 0 && (r.start & 4095) + r.count * 512 <= 4096) return this.openOne(r, wire);
+    const own = mode !== DIRECT && mode !== PINNED;
     const done = r.done * 512;
     const at = r.start + done;
     let first = own ? 0 : at & 4095;
@@ -73,21 +76,15 @@ export class SegmentWriter {
     const frame = own ? 0 : at >>> 12;
     let sectors = 0;
     let i = 0;
-    for (; i < segments; i++) {
+    if (mode === DIRECT) {
+      i = this.openPages(r, wire, frame, first, left, segments);
+      sectors = (i === segments ? left : i * 4096 - first) >>> 9;
+    }
+    for (; i < segments && mode !== DIRECT; i++) {
       const length = left + first < 4096 ? left : 4096 - first;
-      let gref: Gref | -1;
-      if (mode === MODE.DIRECT) {
-        gref = this.refs.claim();
-        if (gref === -1) {
-          this.shortOf = 'references';
-          break;
-        }
-        this.refs.open(gref, r.gfns![frame + i]! as Gfn, readonly);
-      } else if (mode === MODE.PINNED) gref = this.pinned.find(r.gfns![frame + i]!);
-      else {
-        gref = this.openOwn(r, base + i, readonly, at + sectors * 512, length);
-        if (gref === -1) break;
-      }
+      const gref =
+        mode === PINNED ? this.pinned.find(r.gfns![frame + i]!) : this.openOwn(r, base + i, readonly, at + sectors * 512, length);
+      if (gref === -1) break;
       this.segRef[base + i] = gref;
       const sect = first >>> 9;
       const last = (first + length - 1) >>> 9;
@@ -107,6 +104,33 @@ export class SegmentWriter {
     wire.nrSegments = i;
     if (indirect !== -1) wire.indirectGrefs[0] = r.indirectRef;
     return true;
+  }
+
+  /**
+   * Grants `segments` pages of the caller's from `frame` on, of which the stretch takes `left` bytes from byte `first` of the first one
+   * on, and describes them. @returns how many there were references for.
+   */
+  private openPages(r: Shadow, wire: BlockRequest, frame: number, first: number, left: number, segments: number): number {
+    const { refs, segRef } = this;
+    const { base, indirectPage } = r;
+    const gfns = r.gfns!;
+    const readonly = r.op !== OP.READ;
+    const page = indirectPage === -1 ? undefined : this.pages.frames[indirectPage]!;
+    let sect = first >>> 9;
+    for (let i = 0; i < segments; i++) {
+      const gref = refs.claim();
+      if (gref === -1) {
+        this.shortOf = 'references';
+        return i;
+      }
+      refs.open(gref, gfns[frame + i]! as Gfn, readonly);
+      segRef[base + i] = gref;
+      const last = i + 1 < segments ? 7 : ((first + left - 1) & 4095) >>> 9;
+      if (page === undefined) wire.setSegment(i, gref, sect, last);
+      else writeIndirectSegment(page, i, gref, sect, last);
+      sect = 0;
+    }
+    return segments;
   }
 
   /** The same for what lies in one page of the caller's, which is most of all requests. */
@@ -133,14 +157,15 @@ export class SegmentWriter {
     const { segments, mode, base } = r;
     if (segments === 0) return;
     r.segments = 0;
-    if (mode === MODE.DIRECT) {
+    if (mode === DIRECT) {
       const gfns = r.gfns!;
       const frame = (r.start + r.done * 512) >>> 12;
-      for (let i = 0; i < segments; i++) this.refs.close(this.segRef[base + i]! as Gref, gfns[frame + i]! as Gfn, -1);
-    } else if (mode === MODE.ZERO) {
+      const { refs, segRef } = this;
+      for (let i = 0; i < segments; i++) refs.close(segRef[base + i]! as Gref, gfns[frame + i]! as Gfn, -1);
+    } else if (mode === ZERO) {
       const gfn = this.pages.gfns[this.zeroPage]!;
       for (let i = 0; i < segments; i++) this.refs.close(this.segRef[base + i]! as Gref, gfn, -1);
-    } else if (mode !== MODE.PINNED) {
+    } else if (mode !== PINNED) {
       let from = r.start + r.done * 512;
       let left = r.chunk * 512;
       for (let i = base; i < base + segments; i++) {
@@ -205,14 +230,14 @@ export class SegmentWriter {
 
   /** Takes a page of the driver's own for a segment, fills it and opens it. -1: short of pages or references, nothing held. */
   private openOwn(r: Shadow, at: number, readonly: boolean, from: number, length: number): Gref | -1 {
-    if (r.mode === MODE.ZERO) {
+    if (r.mode === ZERO) {
       const gref = this.refs.claim();
       if (gref === -1) this.shortOf = 'references';
       else this.refs.open(gref, this.pages.gfns[this.zeroPage]!, true);
       return gref;
     }
     const { pages, refs } = this;
-    const page = r.mode === MODE.PERSISTENT ? pages.take() : pages.takePlain();
+    const page = r.mode === PERSISTENT ? pages.take() : pages.takePlain();
     if (page === -1) {
       this.shortOf = 'pages';
       return -1;
@@ -228,7 +253,7 @@ export class SegmentWriter {
     if (this.zeroFirst) bytes.fill(0);
     if (readonly) this.copyIn(r, bytes, from, length);
     this.figures.bounced++;
-    if (r.mode === MODE.BOUNCED) refs.open(gref, pages.gfns[page]!, readonly);
+    if (r.mode === BOUNCED) refs.open(gref, pages.gfns[page]!, readonly);
     else if (kept === -1) {
       refs.open(gref, pages.gfns[page]!, false);
       pages.keep(page, gref);
