@@ -18,5 +18,7 @@ export interface Pending {
   /** A buffer that holds a write's payload: the pool's, or lent by the target. */
   payload: Uint8Array | undefined;
   lent: boolean;
+  /** A write's payload lies where it was received. */
+  inChunk: boolean;
   done: (errno: number) => void;
 }

@@ -19,6 +19,11 @@ class Block {
   readonly at: Uint32Array;
   readonly length: Uint32Array;
   readonly state: Uint8Array;
+  /** Views of what regions have for data, and of what was written last: a client's requests are often all alike. */
+  readonly #views: (Uint8Array | undefined)[] = [];
+  readonly #viewsAt: Uint32Array;
+  #written: Uint8Array | undefined;
+  #writtenAt = 0;
   regions = 0;
   /** Regions whose reply is not there yet: somebody may still write into them. */
   open = 0;
@@ -35,6 +40,26 @@ class Block {
     this.at = new Uint32Array(regionsMax);
     this.length = new Uint32Array(regionsMax);
     this.state = new Uint8Array(regionsMax);
+    this.#viewsAt = new Uint32Array(regionsMax);
+  }
+
+  /** The `bytes` from `at` on, within region `index`. */
+  view(index: number, at: number, bytes: number): Uint8Array {
+    const known = this.#views[index];
+    if (known !== undefined && known.length === bytes && this.#viewsAt[index] === at) return known;
+    const made = this.bytes.subarray(at, at + bytes);
+    this.#viewsAt[index] = at;
+    this.#views[index] = made;
+    return made;
+  }
+
+  /** As `view`, of what is to be written. */
+  output(from: number, to: number): Uint8Array {
+    if (this.#written === undefined || this.#writtenAt !== from || this.#written.length !== to - from) {
+      this.#written = this.bytes.subarray(from, to);
+      this.#writtenAt = from;
+    }
+    return this.#written;
   }
 }
 
@@ -178,7 +203,7 @@ export class Replies {
   }
 
   #write(block: Block, from: number, to: number): boolean {
-    return this.#stream.write(block.bytes.subarray(from, to), () => {
+    return this.#stream.write(block.output(from, to), () => {
       block.writing -= 1;
       this.#recycle();
       this.#sent(to - from);
@@ -204,6 +229,11 @@ export class Replies {
       }
     }
   }
+}
+
+/** The region's `bytes` from `skip` on: what a target fills. */
+export function dataOf({ block, index, at }: Region, skip: number, bytes: number): Uint8Array {
+  return block.view(index, at + skip, bytes);
 }
 
 /** A region object to be filled by `reserve`; a connection reuses them. */

@@ -63,22 +63,19 @@ class Connection implements NbdConnection {
     if (timer) this.#cancelTimer = timer(limits.handshakeMs, () => stream.destroy());
   }
 
-  data(chunk: Uint8Array): void {
-    if (this.#over) return;
-    if (this.#transmission) {
-      this.#transmission.data(chunk);
-      return;
-    }
+  data(chunk: Uint8Array): boolean {
+    if (this.#over) return false;
+    if (this.#transmission) return this.#transmission.data(chunk);
     const { outcome, used } = this.#handshake.feed(chunk, 0);
-    if (outcome.kind === 'more') return;
+    if (outcome.kind === 'more') return false;
     this.#cancelTimer();
     if (outcome.kind === 'close') {
       this.#over = true;
       this.#stream.end();
-      return;
+      return false;
     }
     this.#transmission = this.#begin(outcome);
-    if (used < chunk.length) this.#transmission.data(chunk.subarray(used));
+    return used < chunk.length && this.#transmission.data(chunk.subarray(used));
   }
 
   drained(): void {

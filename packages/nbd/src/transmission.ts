@@ -15,7 +15,7 @@ import { allocationOf } from './extents.ts';
 import { ALLOCATION_CONTEXT_ID } from './handshake.ts';
 import type { Pending } from './pending.ts';
 import { DATA_CHUNK_BYTES, putData, withHoles } from './read-reply.ts';
-import { emptyRegion, LENT_BYTES_MIN, Replies } from './replies.ts';
+import { dataOf, emptyRegion, LENT_BYTES_MIN, Replies } from './replies.ts';
 import { putChunk, putSimple } from './reply-headers.ts';
 import { refusalOf, type Terms } from './requests.ts';
 import type { NbdCounters, NbdExport, NbdLimits, NbdStream, NbdTarget } from './types.ts';
@@ -58,6 +58,8 @@ export class Transmission {
   /** Payload of a refused write that is still to be passed over. */
   #skip = 0;
   #rest: Uint8Array | undefined;
+  /** Writes under way whose payload lies in what `data` was given. */
+  #inChunks = 0;
   #inFlight = 0;
   #inFlightBytes = 0;
   #unsentBytes = 0;
@@ -92,17 +94,19 @@ export class Transmission {
     return this.#inFlight;
   }
 
-  data(chunk: Uint8Array): void {
-    if (this.#dead || this.#leaving) return;
+  /** Whether `chunk` is still needed: a write's payload lies in it that the target has not done with, or requests not yet begun. */
+  data(chunk: Uint8Array): boolean {
+    if (this.#dead || this.#leaving) return this.#inChunks > 0;
     if (this.#rest === undefined) {
       this.#parse(chunk);
-      return;
+      return this.#rest !== undefined || this.#inChunks > 0;
     }
     // A stream may still deliver what it had read before it heard of the pause.
     const joined = new Uint8Array(this.#rest.length + chunk.length);
     joined.set(this.#rest);
     joined.set(chunk, this.#rest.length);
     this.#rest = joined;
+    return false;
   }
 
   drained(): void {
@@ -249,17 +253,15 @@ export class Transmission {
     if (!this.#structured) {
       this.#charge(pending, pending.bytes);
       this.#reserveData(pending, SIMPLE_REPLY_BYTES);
-      const { bytes, at } = pending.region;
       putSimple(pending, pending.region, 0);
-      this.#target.read(pending.offset, bytes.subarray(at + SIMPLE_REPLY_BYTES, at + SIMPLE_REPLY_BYTES + pending.bytes), pending.done);
+      this.#target.read(pending.offset, dataOf(pending.region, SIMPLE_REPLY_BYTES, pending.bytes), pending.done);
       return;
     }
     pending.sparse = (flags & CmdFlag.DF) === 0 && this.#target.extents !== undefined;
     this.#charge(pending, pending.bytes);
     this.#reserveData(pending, DATA_CHUNK_BYTES);
-    const { bytes, at } = pending.region;
-    putData(pending, at, pending.offset, pending.bytes, ReplyFlag.DONE);
-    this.#target.read(pending.offset, bytes.subarray(at + DATA_CHUNK_BYTES, at + DATA_CHUNK_BYTES + pending.bytes), pending.done);
+    putData(pending, pending.region.at, pending.offset, pending.bytes, ReplyFlag.DONE);
+    this.#target.read(pending.offset, dataOf(pending.region, DATA_CHUNK_BYTES, pending.bytes), pending.done);
   }
 
   // --- writes
@@ -268,6 +270,8 @@ export class Transmission {
     const { bytes } = pending;
     this.#charge(pending, bytes);
     if (chunk.length - at >= bytes) {
+      pending.inChunk = true;
+      this.#inChunks += 1;
       // Not `subarray`: of a Node Buffer, as sockets give, that makes another Buffer, which costs more than the copy of a page.
       this.#write(pending, new Uint8Array(chunk.buffer, chunk.byteOffset + at, bytes));
       return at + bytes;
@@ -352,6 +356,7 @@ export class Transmission {
       errno: 0,
       payload: undefined,
       lent: false,
+      inChunk: false,
       done: (errno) => this.#done(pending, errno),
     };
     return pending;
@@ -425,6 +430,10 @@ export class Transmission {
       else this.#pool.give(pending.payload);
     }
     pending.payload = undefined;
+    if (pending.inChunk) {
+      pending.inChunk = false;
+      this.#inChunks -= 1;
+    }
     if (this.#free.length < this.#limits.connectionRequests) this.#free.push(pending);
   }
 

@@ -90,8 +90,11 @@ export interface NbdStream {
 
 /** What the server hands back for a stream: call these as the stream lives. */
 export interface NbdConnection {
-  /** Bytes came from the client, in any division. `chunk` must not change afterwards. */
-  data(chunk: Uint8Array): void;
+  /**
+   * Bytes came from the client, in any division. True: `chunk` is still needed, and must not change. False: neither it nor any chunk
+   * before it is needed any more, and their memory may be used again.
+   */
+  data(chunk: Uint8Array): boolean;
   /** The stream can take more. */
   drained(): void;
   /** The stream is gone, however it ended: what is under way is finished without an answer. Called once. */

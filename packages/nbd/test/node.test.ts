@@ -1,10 +1,10 @@
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { connect, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createNbdServer, NbdError } from '../src/index.ts';
-import { listen } from '../src/node.ts';
+import { listen, serveSocket } from '../src/node.ts';
 import { memoryTarget, option, request } from './client.ts';
 
 let folder = '';
@@ -59,5 +59,125 @@ describe('listening', () => {
     expect((await new Promise<Buffer>((resolve) => alive.once('data', resolve))).length).toBe(18);
     alive.destroy();
     listener.close();
+  });
+});
+
+/** The handshake by GO with simple replies, and the length of the greeting and the answers to it. */
+const hello = [0, 0, 0, 3, ...option(7, [0, 0, 0, 0, 0, 0])];
+const HELLO_BYTES = 18 + (20 + 12) + 20;
+
+async function receive(socket: Socket, bytes: number): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  let have = 0;
+  while (have < bytes) {
+    const part = await new Promise<Buffer>((resolve) => socket.once('data', resolve));
+    parts.push(part);
+    have += part.length;
+  }
+  socket.pause();
+  return Buffer.concat(parts);
+}
+
+describe('what was received', () => {
+  it.each([[false], [true]])('stays as it was until the target has written it (answers later: %s)', async (later) => {
+    const path = join(folder, 's');
+    const target = memoryTarget(1 << 20, { later });
+    const server = createNbdServer({ exports: [{ name: '', target }] });
+    const listener = await listen(server, { path });
+    const socket = await dial(path);
+    socket.write(Buffer.from(hello));
+    const writes = 40;
+    for (let at = 0; at < writes; at += 1) {
+      socket.write(
+        Buffer.from([...request({ type: 1, offset: at * 4096, length: 4096, handle: at }), ...new Uint8Array(4096).fill(at + 1)]),
+      );
+      // One by one, so that each is a read of its own into memory that might be used again.
+      await expect.poll(() => server.counters.writes, { interval: 1 }).toBe(at + 1);
+    }
+    if (later) target.settle();
+    for (let at = 0; at < writes; at += 1) {
+      expect(
+        target.bytes.subarray(at * 4096, (at + 1) * 4096).every((byte) => byte === at + 1),
+        `write ${at}`,
+      ).toBe(true);
+    }
+    socket.destroy();
+    listener.close();
+  });
+
+  it('may end in the middle of anything while the server is told to leave', async () => {
+    const path = join(folder, 's');
+    const target = memoryTarget(1 << 20, { later: true });
+    const server = createNbdServer({ exports: [{ name: '', target }] });
+    const listener = await listen(server, { path });
+    const socket = await dial(path);
+    socket.resume();
+    socket.write(Buffer.from([...hello, ...request({ type: 1, length: 4096 }), ...new Uint8Array(4096).fill(7)]));
+    await expect.poll(() => server.counters.writes).toBe(1);
+    server.close();
+    for (let round = 0; round < 20; round += 1) socket.write(Buffer.alloc(4096, 9));
+    await new Promise((resolve) => setImmediate(resolve));
+    target.settle();
+    await new Promise((resolve) => socket.once('close', resolve));
+    expect(target.bytes.subarray(0, 4096).every((byte) => byte === 7)).toBe(true);
+    await new Promise((resolve) => listener.close(resolve));
+  });
+});
+
+describe('a listener', () => {
+  it('has closed when its last client is gone', async () => {
+    const path = join(folder, 's');
+    const server = createNbdServer({ exports: [{ name: '', target: memoryTarget(1 << 20) }] });
+    const listener = await listen(server, { path });
+    const sockets = [await dial(path), await dial(path)];
+    for (const socket of sockets) await receive(socket, 18);
+    let closed = false;
+    listener.close(() => {
+      closed = true;
+    });
+    sockets[0]?.destroy();
+    await expect.poll(() => server.counters.connectionsOpen).toBe(1);
+    expect(closed).toBe(false);
+    sockets[1]?.destroy();
+    await expect.poll(() => closed).toBe(true);
+  });
+
+  it('serves all the same where Node lends no buffer to a socket', async () => {
+    const path = join(folder, 's');
+    const server = createNbdServer({ exports: [{ name: '', target: memoryTarget(1 << 20) }] });
+    const listener = await listen(server, { path });
+    const socket = await dial(path);
+    type Handle = { useUserBuffer?: unknown };
+    let kind = (socket as unknown as { _handle: Handle })._handle;
+    while (!Object.hasOwn(kind, 'useUserBuffer')) kind = Object.getPrototypeOf(kind) as Handle;
+    const { useUserBuffer } = kind;
+    delete kind.useUserBuffer;
+    try {
+      // A listener accepts in a later turn than the client connects.
+      await receive(socket, 18);
+      const plain = await dial(path);
+      plain.write(Buffer.from([...hello, ...request({ type: 0, length: 512, handle: 5 })]));
+      const answer = await receive(plain, HELLO_BYTES + 16 + 512);
+      expect(answer.readBigUInt64BE(HELLO_BYTES + 8)).toBe(5n);
+      plain.destroy();
+    } finally {
+      kind.useUserBuffer = useUserBuffer;
+    }
+    socket.destroy();
+    await new Promise((resolve) => listener.close(resolve));
+  });
+
+  it('serves sockets of others as its own', async () => {
+    const path = join(folder, 's');
+    const server = createNbdServer({ exports: [{ name: '', target: memoryTarget(1 << 20) }] });
+    const listener = createServer((socket) => serveSocket(server, socket));
+    await new Promise<void>((resolve) => listener.listen(path, resolve));
+    const socket = await dial(path);
+    socket.write(Buffer.from([...hello, ...request({ type: 0, length: 512, handle: 5 })]));
+    const answer = await receive(socket, HELLO_BYTES + 16 + 512);
+    expect(answer.readUInt32BE(HELLO_BYTES)).toBe(0x67446698);
+    expect(answer.readBigUInt64BE(HELLO_BYTES + 8)).toBe(5n);
+    socket.destroy();
+    await new Promise((resolve) => listener.close(resolve));
   });
 });
