@@ -56,6 +56,7 @@ const commands: Readonly<Record<string, (target: Controlled, args: readonly stri
     if (state !== 'on' && state !== 'off') throw new Refused('say "filter on NAME" or "filter off NAME"');
     const filter = filterOf(target, name);
     filter.enabled = state === 'on';
+    target.served.forgetHoles();
     return { filter: name, enabled: filter.enabled };
   },
   pause({ served }) {
@@ -70,6 +71,7 @@ const commands: Readonly<Record<string, (target: Controlled, args: readonly stri
   'power-cut'(target, [survivors = 'random']) {
     if (survivors !== 'random' && survivors !== 'none' && survivors !== 'all') throw new Refused('survivors are random, none or all');
     const cache = filterOf(target, 'volatile-cache') as VolatileCacheFilter;
+    target.served.forgetHoles();
     return cache.powerCut(survivors);
   },
   stats({ disk, served }, _args, server) {

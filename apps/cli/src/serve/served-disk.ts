@@ -35,6 +35,8 @@ export interface ServedDisk {
   pause(): void;
   resume(): void;
   readonly paused: boolean;
+  /** What is known of the disk's holes may have changed behind the device. */
+  forgetHoles(): void;
   /** Buffers of the guest's memory that transfers have. */
   readonly buffersLent: number;
   /** Makes what was answered durable, closes the device, and ends the machine. */
@@ -65,8 +67,9 @@ export function serveDisk(options: ServedOptions): ServedDisk {
   let paused = false;
   let more: NodeJS.Immediate | undefined;
 
-  const note = (kind: 'read' | 'write' | 'trim' | 'sync', offset: number, length: number): void =>
+  const note = (kind: 'read' | 'write' | 'trim' | 'sync', offset: number, length: number): void => {
     log?.io(kind, offset, length, (performance.now() - began) * 1e6);
+  };
 
   let running = false;
   let failure: unknown;
@@ -79,11 +82,13 @@ export function serveDisk(options: ServedOptions): ServedDisk {
     const end = time.hold() + SLICE_MS;
     let late = false;
     try {
-      while (!late && (bytes.move() || machine.step())) {
-        let steps = 0;
+      bytes.move();
+      let steps: number;
+      do {
+        steps = 0;
         while (steps < STEPS && machine.step()) steps += 1;
         late = steps === STEPS && time.hold() >= end;
-      }
+      } while (!late && (steps === STEPS || bytes.move()));
     } catch (error) {
       failure = error;
     }
@@ -102,8 +107,25 @@ export function serveDisk(options: ServedOptions): ServedDisk {
   };
 
   const writable = !info.readonly;
-  /** A stretch known to be allocated: asking the disk costs time that grows with it. Only what the disk is asked to drop ends that. */
-  const data = { from: 0, to: 0 };
+  const durably =
+    (done: (errno: number) => void): ((errno: number) => void) =>
+    (errno) =>
+      errno === 0 ? bytes.flush(done) : done(errno);
+  /**
+   * A stretch known to be allocated: asking the disk costs time that grows with it. Ended by the answer to whatever may make holes; until
+   * then its reads are answered as data, which they were when they were asked for.
+   */
+  let dataFrom = 0;
+  let dataTo = 0;
+  const forgetHoles = (): void => {
+    dataTo = 0;
+  };
+  const holed =
+    (done: (errno: number) => void): ((errno: number) => void) =>
+    (errno) => {
+      forgetHoles();
+      done(errno);
+    };
   const inner: NbdTarget = {
     sizeBytes: info.sectors * 512,
     readonly: info.readonly,
@@ -122,30 +144,35 @@ export function serveDisk(options: ServedOptions): ServedDisk {
       },
       trim(offset: number, length: number, fua: boolean, done: (errno: number) => void) {
         note('trim', offset, length);
-        data.to = 0;
         // A hint: where the disk knows no discards there is nothing to do.
         if (!info.discard) done(0);
-        else bytes.discard(offset, length, fua ? (errno) => (errno === 0 ? bytes.flush(done) : done(errno)) : done);
+        else bytes.discard(offset, length, fua ? durably(holed(done)) : holed(done));
       },
       writeZeroes(offset: number, length: number, zero: { readonly fua: boolean }, done: (errno: number) => void) {
         note('write', offset, length);
-        data.to = 0;
-        bytes.writeZeroes(offset, length, zero.fua ? (errno) => (errno === 0 ? bytes.flush(done) : done(errno)) : done);
+        bytes.writeZeroes(offset, length, zero.fua ? durably(holed(done)) : holed(done));
       },
     }),
     flush(done) {
       note('sync', 0, 0);
       // A backend refuses flushes of a read-only disk as it refuses writes; there is nothing to flush.
-      if (writable) bytes.flush(done);
+      if (writable) bytes.flush(holed(done));
       else done(0);
     },
     // What a filter corrupts is no hole any more, whatever the disk behind knows.
     ...(outer.extentAt &&
       !disk.filters.some(({ name }) => name.startsWith('corrupt')) && {
         extents(offset: number, length: number, add: (length: number, flags: number) => boolean) {
+          if (offset >= dataFrom && offset + length <= dataTo) {
+            add(length, 0);
+            return;
+          }
           for (let at = offset; at < offset + length; ) {
             const run = outer.extentAt?.(at) ?? length;
-            if (run > 0 && at === offset) Object.assign(data, { from: at, to: at + run });
+            if (run > 0 && at === offset) {
+              dataFrom = at;
+              dataTo = at + run;
+            }
             if (run === 0 || !add(Math.abs(run), run < 0 ? Extent.HOLE | Extent.ZERO : 0)) return;
             at += Math.abs(run);
           }
@@ -155,7 +182,9 @@ export function serveDisk(options: ServedOptions): ServedDisk {
       takeBuffer: (length: number) => arena.take(length),
       giveBuffer: (buffer: Uint8Array) => arena.give(buffer),
     }),
-    kick,
+    kick() {
+      kick();
+    },
   };
 
   return {
@@ -170,6 +199,7 @@ export function serveDisk(options: ServedOptions): ServedDisk {
     pause() {
       paused = true;
     },
+    forgetHoles,
     resume() {
       paused = false;
       kick();
