@@ -28,8 +28,10 @@ export class ByteQueue {
   #arena: GuestArena | undefined;
   readonly #transfers: Transfer[] = [];
   readonly #free: number[] = [];
+  /** Transfers that are not on the rings yet, from `#head` to `#tail`. It keeps its length, for a cut one is made anew each time. */
   #waiting: number[] = [];
   #head = 0;
+  #tail = 0;
   #nextQueue = 0;
   #moving = false;
   #issued = false;
@@ -91,27 +93,29 @@ export class ByteQueue {
     transfer.parts = 0;
     transfer.status = 0;
     transfer.done = done;
-    this.#waiting.push(cookie);
+    this.#waiting[this.#tail] = cookie;
+    this.#tail += 1;
   }
 
   /** Puts on the rings what fits; one doorbell a queue for all of it. Returns whether anything was put there. */
   move(): boolean {
-    if (this.#moving || this.#head === this.#waiting.length) return false;
+    if (this.#moving || this.#head === this.#tail) return false;
     this.#moving = true;
     this.#issued = false;
     const device = this.#device;
     const queues = device.queueCount;
     for (let queue = 0; queue < queues; queue += 1) device.plug(queue);
-    while (this.#head < this.#waiting.length) {
+    while (this.#head < this.#tail) {
       const cookie = this.#waiting[this.#head] as number;
       if (!this.#issue(this.#transfers[cookie] as Transfer, cookie)) break;
       this.#head += 1;
     }
-    if (this.#head === this.#waiting.length) {
-      this.#waiting.length = 0;
+    if (this.#head === this.#tail) {
       this.#head = 0;
+      this.#tail = 0;
     } else if (this.#head > 1024) {
-      this.#waiting = this.#waiting.slice(this.#head);
+      this.#waiting = this.#waiting.slice(this.#head, this.#tail);
+      this.#tail -= this.#head;
       this.#head = 0;
     }
     for (let queue = 0; queue < queues; queue += 1) device.unplug(queue);

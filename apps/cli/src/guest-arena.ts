@@ -51,7 +51,8 @@ export class GuestArena {
   }
 
   holds(bytes: Uint8Array): boolean {
-    if (bytes.buffer !== this.#memory.buffer) return false;
+    // Most transfers are short and of the host's memory: to ask a view for its buffer would cost them more than this.
+    if (this.lent === 0 || bytes.buffer !== this.#memory.buffer) return false;
     const at = this.offsetOf(bytes);
     return at >= 0 && at + bytes.length <= this.#memory.length;
   }
