@@ -1,5 +1,6 @@
 import { closeSync, lstatSync, openSync, rmSync, writeSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
+import { availableParallelism } from 'node:os';
 import { createNbdServer, NbdError } from '@paravirt/nbd';
 import { type ListenAddress, listen } from '@paravirt/nbd/node';
 import type { CliContext } from '../context.ts';
@@ -9,6 +10,7 @@ import { figuresTable } from '../figures-table.ts';
 import { IologWriter } from '../fio/iolog.ts';
 import { driverOf, loadPlugins } from '../plugins.ts';
 import { type Controlled, serveControl } from '../serve/control.ts';
+import { HaltPoll } from '../serve/halt-poll.ts';
 import { handshakeTimer } from '../serve/handshake-timer.ts';
 import { serveDisk } from '../serve/served-disk.ts';
 import { grouped } from '../ui/table.ts';
@@ -104,9 +106,19 @@ export async function serve(this: CliContext, flags: ServeFlags): Promise<void> 
     stop = resolve;
   });
   const onFailure = (error: unknown): void => stop(error);
+  // On one processor the client could not run while the server waits for it.
+  const poll = flags.poll && availableParallelism() > 1 ? new HaltPoll() : undefined;
   const targets: Controlled[] = specs.map(({ name, disk: spec }) => {
     const disk = openDisk({ disk: spec, filters: flags.filter ?? [], seed: flags.seed, extensions });
-    const served = serveDisk({ ...deviceChoice(flags), ...driver, disk, seed: flags.seed, onFailure, ...(log && { log: log.writer }) });
+    const served = serveDisk({
+      ...deviceChoice(flags),
+      ...driver,
+      disk,
+      seed: flags.seed,
+      poll,
+      onFailure,
+      ...(log && { log: log.writer }),
+    });
     return { name, disk, served };
   });
   const server = createNbdServer({ exports: targets.map(({ name, served }) => ({ name, target: served.target })), timer: handshakeTimer });

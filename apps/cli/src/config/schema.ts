@@ -39,6 +39,7 @@ export const configSchema = v.strictObject({
       listen: v.optional(text),
       control: v.optional(text),
       writeIolog: v.optional(text),
+      poll: v.optional(v.boolean()),
       driver: v.optional(text),
     }),
   ),

@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks';
 import type { TimeSource } from '@paravirt/hv-sim';
 
 /**
@@ -7,6 +8,7 @@ import type { TimeSource } from '@paravirt/hv-sim';
  */
 export class HandTime implements TimeSource {
   #held = -1;
+  #seen = 0;
   #wake: (() => void) | undefined;
   /** When `#wake` is to be called; it may lie after the host's timer, which is then set again. */
   #due = 0;
@@ -43,7 +45,13 @@ export class HandTime implements TimeSource {
   /** Stops time until `release`; again: moves it on. Returns the time. */
   hold(): number {
     this.#held = performance.now();
+    this.#seen = this.#held;
     return this.#held;
+  }
+
+  /** The time when it was held last. */
+  get seen(): number {
+    return this.#seen;
   }
 
   /** `idle`: the machine has nothing left to run now; it is asked for its next timer. Else the holder comes back by itself. */

@@ -8,6 +8,7 @@ import { CliError } from '../errors.ts';
 import type { IologWriter } from '../fio/iolog.ts';
 import { GuestArena } from '../guest-arena.ts';
 import { HandTime } from '../run/hand-time.ts';
+import type { HaltPoll } from './halt-poll.ts';
 
 /** Steps between two looks at the clock, and how long the machine may keep a socket waiting. */
 const STEPS = 256;
@@ -23,6 +24,8 @@ export interface ServedOptions extends DeviceChoice {
   readonly seed: number | string;
   readonly log?: IologWriter;
   readonly driver?: NonNullable<StackOptions['driver']>;
+  /** Told of every batch of requests. */
+  readonly poll?: HaltPoll | undefined;
   /** Told once when the machine broke one of its own promises: nothing moves any more. */
   readonly onFailure?: (error: unknown) => void;
 }
@@ -47,7 +50,7 @@ const describe = (error: unknown): string => (error instanceof Error ? error.mes
 
 /** Composes the stack of one export and lets it run in real time. */
 export function serveDisk(options: ServedOptions): ServedDisk {
-  const { disk, log } = options;
+  const { disk, log, poll } = options;
   let outer: Disk = disk.base;
   const stack = composeStack({
     segments: SEGMENTS,
@@ -67,7 +70,10 @@ export function serveDisk(options: ServedOptions): ServedDisk {
   let paused = false;
   let more: NodeJS.Immediate | undefined;
 
+  /** Requests since the last batch ended. */
+  let asked = 0;
   const note = (kind: 'read' | 'write' | 'trim' | 'sync', offset: number, length: number): void => {
+    asked += 1;
     log?.io(kind, offset, length, (performance.now() - began) * 1e6);
   };
 
@@ -184,6 +190,8 @@ export function serveDisk(options: ServedOptions): ServedDisk {
     }),
     kick() {
       kick();
+      poll?.came(time.seen, asked);
+      asked = 0;
     },
   };
 
