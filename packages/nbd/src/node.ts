@@ -52,7 +52,8 @@ export function serveSocket(server: NbdServer, socket: Socket): void {
 }
 
 /**
- * Listens for clients of `server`. Resolves when clients can connect.
+ * Listens for clients of `server`. Resolves when clients can connect. The sockets of the listener's `connection` events tell that a
+ * client is there, and closing them ends it; its bytes pass them by.
  * @throws {NbdError} `not-loopback`.
  */
 export function listen(server: NbdServer, address: ListenAddress): Promise<Server> {
