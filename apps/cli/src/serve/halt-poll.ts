@@ -8,8 +8,9 @@ const EPOCH_BATCHES = 64;
 const TRIAL_EPOCHS = 32;
 /** Polling burns a processor while it waits: it must be better by this much. */
 const WORTH = 0.9;
-/** Batches of an epoch that may come too late to be caught before polling is given up. */
-const MISSES = 8;
+/** Batches of an epoch that may come too late to be caught before polling is given up, and, asleep, before it is not even tried. */
+const POLL_MISSES = 16;
+const SLEEP_MISSES = 32;
 
 /**
  * Decides whether a server should poll for the next batch of requests or sleep. To be woken costs a client that waits for each answer
@@ -46,12 +47,12 @@ export class PollChoice {
     this.#spentMs += Math.min(waited, WINDOW_MS);
     this.#requests += requests;
     this.#batches += 1;
-    if (this.#batches === EPOCH_BATCHES || (this.#polling && this.#misses === MISSES)) this.#compare();
+    if (this.#batches === EPOCH_BATCHES || (this.#polling && this.#misses === POLL_MISSES)) this.#compare();
   }
 
   #compare(): void {
     const cost = this.#spentMs / Math.max(1, this.#requests);
-    const idle = this.#misses >= MISSES;
+    const idle = this.#misses >= (this.#polling ? POLL_MISSES : SLEEP_MISSES);
     if (this.#polling) this.#pollCost = idle ? Number.POSITIVE_INFINITY : cost;
     else this.#sleepCost = cost;
     this.#batches = 0;

@@ -189,6 +189,7 @@ export function serveDisk(options: ServedOptions): ServedDisk {
       giveBuffer: (buffer: Uint8Array) => arena.give(buffer),
     }),
     kick() {
+      if (running || paused) return;
       kick();
       poll?.came(time.seen, asked);
       asked = 0;
