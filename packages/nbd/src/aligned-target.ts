@@ -1,3 +1,4 @@
+import { sizedTarget } from './sized-target.ts';
 import type { Done, NbdTarget, ZeroOptions } from './types.ts';
 
 /** Bytes zeroed by one write where a range's ends are not aligned. */
@@ -78,10 +79,7 @@ export function alignedTarget(inner: NbdTarget, granule: number): NbdTarget {
     inner.kick?.();
   }
 
-  const target: NbdTarget = {
-    get sizeBytes() {
-      return inner.sizeBytes;
-    },
+  return sizedTarget(inner, {
     readonly: inner.readonly === true,
     blockBytes: { minimum: 1, preferred: Math.max(4096, inner.blockBytes?.preferred ?? granule) },
     multiConn: inner.multiConn === true,
@@ -169,6 +167,5 @@ export function alignedTarget(inner: NbdTarget, granule: number): NbdTarget {
       giveBuffer: (buffer: Uint8Array) => inner.giveBuffer?.(buffer),
     }),
     ...(inner.kick && { kick: () => inner.kick?.() }),
-  };
-  return target;
+  });
 }

@@ -1,4 +1,5 @@
 import { Errno } from './constants.ts';
+import { sizedTarget } from './sized-target.ts';
 import type { Done, NbdTarget } from './types.ts';
 
 /** Nothing, or a promise of nothing: done. A throw or a rejection is an error of the disk (EIO, or its `errno` where it has one). */
@@ -48,10 +49,7 @@ export function simpleTarget(disk: SimpleDisk): NbdTarget {
           else settle(() => disk.flush?.(), done);
         }
       : done;
-  return {
-    get sizeBytes() {
-      return disk.sizeBytes;
-    },
+  return sizedTarget(disk, {
     readonly: disk.readonly === true || !disk.write,
     read: (offset, target, done) => settle(() => disk.read(offset, target), done),
     ...(disk.write && {
@@ -62,5 +60,5 @@ export function simpleTarget(disk: SimpleDisk): NbdTarget {
     ...(disk.trim && {
       trim: (offset: number, bytes: number, fua: boolean, done: Done) => settle(() => disk.trim?.(offset, bytes), durable(fua, done)),
     }),
-  };
+  });
 }
