@@ -90,10 +90,21 @@ static double run(int segments, long batches)
     return ((to.tv_sec - from.tv_sec) * 1e9 + (to.tv_nsec - from.tv_nsec)) / ((double)batches * DEPTH);
 }
 
+/* The least of many rounds, as on the other side. */
+static double least(int segments)
+{
+    double found = run(segments, 5000);
+    for (int round = 0; round < 43; round++) {
+        double cost = run(segments, 5000);
+        if (cost < found) found = cost;
+    }
+    return found;
+}
+
 int main(void)
 {
     run(1, 50000);
-    double one = run(1, 200000), eleven = run(11, 200000);
+    double one = least(1), eleven = least(11);
     printf("{\"one\": %.1f, \"eleven\": %.1f, \"sum\": %d}\n", one, eleven, (int)(sum & 1));
     return 0;
 }
