@@ -6,7 +6,7 @@ import { connected } from './fixture.ts';
 
 const SECTORS = 64;
 const PAGES = 3;
-const runs = process.env['PARAVIRT_FULL'] === undefined ? 1000 : 20_000;
+const runs = process.env['PARAVIRT_FULL'] === undefined ? 1000 : 10_000;
 
 interface Request {
   op: number;
@@ -65,7 +65,7 @@ function once(
  * Method: requests at the edges of every argument, against the rules one by one and a plain copy of the disk.
  */
 describe('submit at its edges', () => {
-  it(`refuses what the rules refuse and moves the right bytes otherwise: ${runs} requests`, () => {
+  it(`refuses what the rules refuse and moves the right bytes otherwise: ${runs} requests`, { timeout: 300_000 }, () => {
     fc.assert(
       fc.property(
         request,
