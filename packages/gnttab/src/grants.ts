@@ -13,6 +13,7 @@ import type { References } from './references.ts';
 import type { PageUse } from './types.ts';
 
 const PAGE_BYTES = 4096;
+const DOMID_MAX = 0x7fff;
 // Plain constants of this module: an imported one is loaded at each use.
 const { claimed: CLAIMED, granted: GRANTED, busy: BUSY } = STATE;
 const PERMIT: number = GTF.permit_access;
@@ -65,12 +66,19 @@ export class Grants implements DeferredHost {
   }
 
   publish(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void {
+    // One look at what nearly every call brings; anything else is named below, or is good and rare.
+    const { references } = this;
+    const common = references.list.state[gref] === CLAIMED && (peer & DOMID_MAX) === peer && (gfn | 0) === gfn && gfn >= 0;
+    if (!common || references.closed || (readonly !== true && readonly !== false)) this.checkPublish(gref, peer, gfn, readonly);
+    this.open(gref, peer, gfn, readonly);
+  }
+
+  private checkPublish(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void {
     if (this.references.list.state[gref] !== CLAIMED) this.refuseUnclaimed(gref);
     checkPeer('peer', peer);
     checkFrame('gfn', gfn);
     checkFlag('readonly', readonly);
     this.references.refuseClosed('publish');
-    this.open(gref, peer, gfn, readonly);
   }
 
   publishSubPage(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean, pageOffset: number, bytes: number): void {
