@@ -108,7 +108,7 @@ export class GrantCopies {
     const header = u32[word]!;
     if ((header & (TYPE_MASK | SUB_PAGE)) !== PERMIT_ACCESS || header >>> 16 !== caller.id) return SLOW;
     if (!readonly && (header & GTF_READONLY) !== 0) return SLOW;
-    const gfn = table.frameOf(ref);
+    const gfn = table.version === 1 ? u32[word + 1]! : u32[word + 3]! * 0x1_0000_0000 + u32[word + 2]!;
     const mfn = granter.memory.mfnOf(gfn, !readonly);
     if (mfn < 0) return SLOW;
     if ((table.inUseOf(ref) & (READING | WRITING)) !== 0) table.lower(ref, READING | WRITING);
