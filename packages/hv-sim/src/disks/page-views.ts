@@ -4,6 +4,19 @@ const PAGE_BYTES = 4096;
 /** Pages of the largest memory whose views are kept: 4 GiB. */
 const PAGES_MAX = 1 << 20;
 
+/** By the memory's own view: all disks that serve pages of one memory share them. */
+const known: WeakMap<Uint8Array, (Uint8Array | undefined)[]> = new WeakMap();
+
+function pagesOf(u8: Uint8Array): (Uint8Array | undefined)[] {
+  let pages = known.get(u8);
+  if (pages === undefined) {
+    const count = Math.floor(u8.length / PAGE_BYTES);
+    pages = new Array<Uint8Array | undefined>(count <= PAGES_MAX ? count : 0);
+    known.set(u8, pages);
+  }
+  return pages;
+}
+
 /**
  * Views of single pages of a memory, each made the first time it is asked for: `Uint8Array.set` takes its source as a view, and a
  * fresh one for each request would be garbage. One memory at a time; another one, or a grown one, starts anew.
@@ -17,12 +30,11 @@ export class PageViews {
     const u8 = views.u8;
     if (u8 !== this.u8) {
       this.u8 = u8;
-      const count = Math.floor(u8.length / PAGE_BYTES);
-      this.pages = new Array<Uint8Array | undefined>(count <= PAGES_MAX ? count : 0);
+      this.pages = pagesOf(u8);
     }
     const page = Math.floor(address / PAGE_BYTES);
-    const known = this.pages[page];
-    if (known !== undefined) return known;
+    const seen = this.pages[page];
+    if (seen !== undefined) return seen;
     const made = u8.subarray(address, address + PAGE_BYTES);
     if (page < this.pages.length) this.pages[page] = made;
     return made;
