@@ -106,7 +106,8 @@ export class Transmission {
     joined.set(this.#rest);
     joined.set(chunk, this.#rest.length);
     this.#rest = joined;
-    return false;
+    // What is still to be begun lies in a copy now, but not what is under way.
+    return this.#inChunks > 0;
   }
 
   drained(): void {
