@@ -8,6 +8,7 @@ import type { FrontendKeys, KeyFault, QueueKeys } from './handshake.ts';
 import { mapOps, QueueMappings } from './mapping.ts';
 import type { BlkbackSettings } from './options.ts';
 import { BackQueue } from './queue.ts';
+import { TransferBatches } from './transfer-batch.ts';
 import { type Turns, TurnTaker } from './turns.ts';
 import type { BlkbackCounters, BlkbackDeps, LocatedPage } from './types.ts';
 
@@ -22,14 +23,14 @@ export interface Shared {
   readonly turns: Turns;
   readonly scratch: readonly MapOp[];
   readonly page: LocatedPage;
-  readonly io: DiskIo;
+  readonly batches: TransferBatches;
 }
 
 /** Makes what the connections of one backend share. */
 export function sharedParts(deps: BlkbackDeps, settings: BlkbackSettings, turns: Turns): Shared {
   const nowhere = { u8: new Uint8Array(0), u16: new Uint16Array(0), u32: new Uint32Array(0) };
   const page: LocatedPage = { views: nowhere, offset: 0 };
-  return { deps, settings, turns, scratch: mapOps(), page, io: new DiskIo(deps.memory, page) };
+  return { deps, settings, turns, scratch: mapOps(), page, batches: new TransferBatches() };
 }
 
 /** What a connection is told of its device. */
@@ -191,7 +192,8 @@ export class Connection {
         disk: target.disk,
         readonly: target.readonly,
         mappings,
-        io: shared.io,
+        io: new DiskIo(deps.memory, shared.page, target.disk, counters),
+        batches: shared.batches,
         memory: deps.memory,
         page: shared.page,
         bus: deps.bus,

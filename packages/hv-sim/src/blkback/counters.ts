@@ -3,8 +3,7 @@ import { SECTOR as SECTOR_BYTES } from './disk-io.ts';
 import type { BackRequest } from './request.ts';
 import type { BlkbackCounters } from './types.ts';
 
-// Plain constants of this module: an imported one is loaded at each use.
-const { READ } = BLKIF_OP;
+// A plain constant of this module: an imported one is loaded at each use.
 const SECTOR = SECTOR_BYTES;
 
 /** A set of counters, all 0. */
@@ -55,17 +54,5 @@ export function countRequest(counters: BlkbackCounters, request: BackRequest): v
     if (operation === BLKIF_OP.WRITE) counters.writes++;
     else if (operation === BLKIF_OP.FLUSH_DISKCACHE) counters.flushes++;
     else counters.barriers++;
-  }
-}
-
-/** The same for a read or a write, which nearly all are. */
-export function countTransfer(counters: BlkbackCounters, request: BackRequest): void {
-  counters.segments += request.segments;
-  if (request.operation === READ) {
-    counters.reads++;
-    counters.bytesRead += request.sectors * SECTOR;
-  } else {
-    counters.writes++;
-    counters.bytesWritten += request.sectors * SECTOR;
   }
 }

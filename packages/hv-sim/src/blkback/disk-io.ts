@@ -8,60 +8,77 @@ export const SECTOR = 512;
 const BYTES = 512;
 const ASYNC = LATER;
 
+/** Pages of a request, or of several behind one another, as parallel arrays. */
+export interface TransferPages {
+  readonly vfns: readonly number[];
+  readonly firstSect: Uint8Array;
+  readonly lastSect: Uint8Array;
+}
+
 /**
  * Hands a request's data to the disk, straight from or to the mapped pages. Segments that follow one another in memory, as machine
- * frames and not only as addresses, are one call. Stops at the first error; `request.waiting` counts the calls that answer later.
+ * frames and not only as addresses, are one call.
  */
 export class DiskIo {
   private readonly memory: MappedMemory;
   private readonly page: LocatedPage;
+  private readonly disk: Disk;
+  private readonly counters: BlkbackCounters;
 
-  constructor(memory: MappedMemory, page: LocatedPage) {
+  constructor(memory: MappedMemory, page: LocatedPage, disk: Disk, counters: BlkbackCounters) {
     this.memory = memory;
     this.page = page;
+    this.disk = disk;
+    this.counters = counters;
   }
 
-  transfer(request: BackRequest, disk: Disk, write: boolean, fua: boolean, counters: BlkbackCounters): void {
-    const { vfns, firstSect, lastSect, segments } = request;
-    const { memory, page } = this;
-    let offset = request.sector * BYTES;
-    memory.locate(vfns[0]!, !write, page);
+  /**
+   * Moves `segments` pages of `pages`, from `from` on, to or from `sector` on. Stops at the first error.
+   * @returns whether all is done. If not, `waiter.waiting` counts the calls that answer later and `waiter.error` is the first error.
+   */
+  transfer(pages: TransferPages, from: number, segments: number, sector: number, write: boolean, fua: boolean, waiter: BackRequest): boolean {
+    const { vfns, firstSect, lastSect } = pages;
+    const { memory, page, disk, counters } = this;
+    let offset = sector * BYTES;
+    memory.locate(vfns[from]!, !write, page);
     let { views } = page;
-    let start = page.offset + firstSect[0]! * BYTES;
+    let start = page.offset + firstSect[from]! * BYTES;
+    let bytes = (lastSect[from]! - firstSect[from]! + 1) * BYTES;
     if (segments === 1) {
-      const bytes = request.sectors * BYTES;
       counters.diskCalls++;
-      const answer = write ? disk.write(views, start, offset, bytes, request, fua) : disk.read(views, start, offset, bytes, request);
-      if (answer !== 0) answered(request, answer);
-      return;
+      const answer = write ? disk.write(views, start, offset, bytes, waiter, fua) : disk.read(views, start, offset, bytes, waiter);
+      return answer === 0 || unanswered(waiter, answer);
     }
-    let bytes = 0;
-    for (let i = 0; ; ) {
-      bytes += (lastSect[i]! - firstSect[i]! + 1) * BYTES;
-      i++;
+    let clean = true;
+    const end = from + segments;
+    for (let i = from + 1; ; i++) {
       let next = 0;
-      if (i < segments) {
+      if (i < end) {
         memory.locate(vfns[i]!, !write, page);
         next = page.offset + firstSect[i]! * BYTES;
-        if (page.views === views && next === start + bytes) continue;
+        if (page.views === views && next === start + bytes) {
+          bytes += (lastSect[i]! - firstSect[i]! + 1) * BYTES;
+          continue;
+        }
       }
       counters.diskCalls++;
-      const answer = write ? disk.write(views, start, offset, bytes, request, fua) : disk.read(views, start, offset, bytes, request);
+      const answer = write ? disk.write(views, start, offset, bytes, waiter, fua) : disk.read(views, start, offset, bytes, waiter);
       if (answer !== 0) {
-        answered(request, answer);
-        if (answer < 0) return;
+        clean = unanswered(waiter, answer);
+        if (answer < 0) return false;
       }
-      if (i >= segments) return;
+      if (i >= end) return clean;
       views = page.views;
       start = next;
       offset += bytes;
-      bytes = 0;
+      bytes = (lastSect[i]! - firstSect[i]! + 1) * BYTES;
     }
   }
 }
 
 /** A call was not simply carried out. */
-function answered(request: BackRequest, answer: number): void {
-  if (answer === ASYNC) request.waiting++;
-  else if (answer < 0 && request.error === 0) request.error = answer;
+function unanswered(waiter: BackRequest, answer: number): false {
+  if (answer === ASYNC) waiter.waiting++;
+  else if (answer < 0 && waiter.error === 0) waiter.error = answer;
+  return false;
 }

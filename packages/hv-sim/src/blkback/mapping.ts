@@ -4,14 +4,12 @@ import { isRefusal } from './errors.ts';
 import { PagePool } from './page-pool.ts';
 import { PersistentGrants } from './persistent-grants.ts';
 import type { BackRequest } from './request.ts';
+import { BATCH_PAGES } from './transfer-batch.ts';
 import type { AddressSource, BlkbackCounters, GrantMapper } from './types.ts';
-
-/** Pages that one request may map at once: 256 segments and the pages that name them. */
-export const PAGES_PER_REQUEST = 264;
 
 /** Map operations for one batch, shared by everything that maps within one call. */
 export function mapOps(): MapOp[] {
-  return Array.from({ length: PAGES_PER_REQUEST }, () => ({ vfn: 0, flags: 0, ref: 0, domid: 0, status: 0, handle: 0, mfn: 0 }));
+  return Array.from({ length: BATCH_PAGES }, () => ({ vfn: 0, flags: 0, ref: 0, domid: 0, status: 0, handle: 0, mfn: 0 }));
 }
 
 /** What a queue's mappings need. */
@@ -46,9 +44,10 @@ export const RETRYING = 2;
 
 /** The grant mappings of one queue: those of requests under way, and the persistent ones. */
 export class QueueMappings {
-  private readonly grants: GrantMapper;
+  readonly grants: GrantMapper;
   private readonly frontend: number;
-  private readonly scratch: readonly MapOp[];
+  /** Operations for one batch, of whoever maps within one call. */
+  readonly scratch: readonly MapOp[];
   private readonly counters: BlkbackCounters;
   readonly pool: PagePool;
   readonly persistent: PersistentGrants | undefined;
@@ -57,8 +56,6 @@ export class QueueMappings {
   /** Unmaps of persistent grants that wait for pages in use. */
   pending = 0;
   private drained: () => void = () => {};
-  /** Operations in `scratch` that wait for `mapGathered`. */
-  private gathered = 0;
 
   constructor(setup: MappingSetup) {
     this.grants = setup.grants;
@@ -78,68 +75,44 @@ export class QueueMappings {
     const { scratch, grants, persistent: table } = this;
     let fresh = count;
     if (table !== undefined) {
-      fresh = this.find(table, request, refs, count, now, 0);
+      fresh = this.find(table, request, refs, count, now);
       if (fresh === 0) return MAPPED;
-    } else this.ask(request, refs, count, readonly, 0);
+    } else this.ask(request, refs, count, readonly);
     const result = grants.mapRefs(scratch, fresh);
-    if (table === undefined && this.allMapped(request, 0, fresh)) {
+    if (table === undefined && this.allMapped(request, fresh)) {
       this.counters.maps += fresh;
       return MAPPED;
     }
     return this.tried(request, scratch, fresh, count, now, resume, result);
   }
 
-  /** Whether the pages of one more request may be gathered: there are addresses and operations for them. */
-  mayGather(count: number): boolean {
-    const { pool } = this;
-    return this.gathered + count <= PAGES_PER_REQUEST && (pool.free >= count || pool.grow(count));
-  }
-
-  /** Asks for what of a request's pages is not mapped, to be mapped by `mapGathered` with those of others. */
-  gather(request: BackRequest, count: number, readonly: boolean, now: number): void {
-    const table = this.persistent;
-    if (table === undefined) {
-      this.ask(request, request.grefs, count, readonly, this.gathered);
-      request.fresh = count;
-    } else request.fresh = this.find(table, request, request.grefs, count, now, this.gathered);
-    this.gathered += request.fresh;
-  }
-
   /**
-   * Maps what was gathered for the first `count` of `requests`, in one batch. How it went for each is in its `outcome`, as `map`
-   * gives it; `resume` is called later for those that are to be tried again.
+   * Settles how the mapping of one request ended that was mapped together with others, by its own operations: as `map`, `result` being
+   * the hypercall's.
    */
-  mapGathered(requests: readonly BackRequest[], count: number, now: number, resume: Resume): void {
-    const { scratch, persistent } = this;
-    const pages = this.gathered;
-    this.gathered = 0;
-    const result = pages === 0 ? 0 : this.grants.mapRefs(scratch, pages);
-    let at = 0;
-    let mapped = 0;
-    for (let k = 0; k < count; k++) {
-      const request = requests[k]!;
-      const { fresh } = request;
-      // What is to stay mapped is settled one by one: it is rare.
-      if (fresh === 0) request.outcome = MAPPED;
-      else if (persistent === undefined && this.allMapped(request, at, fresh)) {
-        request.outcome = MAPPED;
-        mapped += fresh;
-      } else {
-        const own = scratch.slice(at, at + fresh).map((op) => ({ ...op }));
-        request.outcome = this.tried(request, own, fresh, request.segments, now, resume, result);
-      }
-      at += fresh;
-    }
-    this.counters.maps += mapped;
+  settleOne(request: BackRequest, ops: readonly MapOp[], now: number, resume: Resume, result: number): number {
+    return this.tried(request, ops, ops.length, ops.length, now, resume, result);
   }
 
-  /** Notes what is to be unmapped of a request if every one of its operations, from `at` on, went well. @returns whether. */
-  private allMapped(request: BackRequest, at: number, count: number): boolean {
+  /** Keeps the persistent grants `entries[from..]` of the request from going, until `releasePersistent`. */
+  hold(request: BackRequest, entries: Int32Array, from: number): void {
+    const { segments, persistent } = request;
+    const { users } = this.persistent!;
+    request.held = segments;
+    for (let i = 0; i < segments; i++) {
+      const entry = entries[from + i]!;
+      persistent[i] = entry;
+      users[entry]!++;
+    }
+  }
+
+  /** Notes what is to be unmapped of a request if every one of its operations went well. @returns whether. */
+  private allMapped(request: BackRequest, count: number): boolean {
     const { scratch } = this;
     const { mapped } = request;
     const { ops } = mapped;
     for (let i = 0; i < count; i++) {
-      const op = scratch[at + i]!;
+      const op = scratch[i]!;
       if (op.status !== OKAY) return false;
       const unmap = ops[i]!;
       unmap.vfn = op.vfn;
@@ -149,13 +122,13 @@ export class QueueMappings {
     return true;
   }
 
-  /** Writes map operations for a request's pages into `scratch` from `at` on. */
-  private ask(request: BackRequest, refs: Uint32Array, count: number, readonly: boolean, at: number): void {
+  /** Writes map operations for a request's pages into `scratch`. */
+  private ask(request: BackRequest, refs: Uint32Array, count: number, readonly: boolean): void {
     const { pool, frontend, scratch } = this;
     const { vfns } = request;
     const flags = readonly ? HOST_MAP_READONLY : HOST_MAP;
     for (let i = 0; i < count; i++) {
-      const op = scratch[at + i]!;
+      const op = scratch[i]!;
       const vfn = pool.take();
       op.vfn = vfn;
       op.flags = flags;
@@ -182,7 +155,7 @@ export class QueueMappings {
   }
 
   /** Finds what is mapped already and asks for the rest, to be read and written. @returns how many are asked for. */
-  private find(table: PersistentGrants, request: BackRequest, refs: Uint32Array, count: number, now: number, at: number): number {
+  private find(table: PersistentGrants, request: BackRequest, refs: Uint32Array, count: number, now: number): number {
     const { scratch, counters } = this;
     const { vfns, persistent } = request;
     request.held = count;
@@ -198,7 +171,7 @@ export class QueueMappings {
         counters.persistentHits++;
         continue;
       }
-      const op = scratch[at + fresh++]!;
+      const op = scratch[fresh++]!;
       op.vfn = this.pool.take();
       op.flags = HOST_MAP;
       op.ref = ref;
@@ -273,7 +246,7 @@ export class QueueMappings {
     if (batch.count > 0) this.reclaim(batch, this.grants.unmapRefs(batch.ops, batch.count));
   }
 
-  /** Unmaps what a request or a group mapped as soon as no page is in use; its owner is told, perhaps before this returns. */
+  /** Unmaps what a request or a batch mapped as soon as no page is in use; its owner is told, perhaps before this returns. */
   unmap(batch: UnmapBatch): void {
     this.unmapWhenIdle(batch);
     if (batch.count > 0) this.counters.unmapsDeferred += batch.count;

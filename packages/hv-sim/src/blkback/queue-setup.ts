@@ -7,6 +7,7 @@ import type { DiskIo } from './disk-io.ts';
 import type { BlkbackEvents } from './events.ts';
 import type { QueueMappings } from './mapping.ts';
 import type { BackQueue } from './queue.ts';
+import type { TransferBatches } from './transfer-batch.ts';
 import type { BlkbackCounters, LocatedPage, MappedMemory } from './types.ts';
 
 /** What a queue works with; everything is its device's. */
@@ -23,6 +24,7 @@ export interface QueueSetup {
   readonly readonly: boolean;
   readonly mappings: QueueMappings;
   readonly io: DiskIo;
+  readonly batches: TransferBatches;
   readonly memory: MappedMemory;
   readonly page: LocatedPage;
   readonly bus: EventBus<BlkbackEvents>;

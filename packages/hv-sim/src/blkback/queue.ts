@@ -8,15 +8,15 @@ import {
   readIndirectSegments,
 } from '@paravirt/xen-abi';
 import { DISK_ERRNO, type Disk, LATER } from '../disks/disk.ts';
-import { countRequest, countTransfer } from './counters.ts';
+import { countRequest } from './counters.ts';
 import { type DiskIo, SECTOR } from './disk-io.ts';
 import type { BlkbackEvents } from './events.ts';
-import { GROUP_MAX, type GroupOwner, Groups, type RequestGroup } from './group.ts';
 import { MAPPED, type QueueMappings, REFUSED, RETRYING } from './mapping.ts';
 import { PersistentCare } from './persistent-care.ts';
 import { QueueFacts } from './queue-facts.ts';
 import type { QueueSetup } from './queue-setup.ts';
 import { BackRequest, DATA, DISCARDING, DONE, POSTFLUSH, PREFLUSH, RequestList, type RequestOwner } from './request.ts';
+import { type TransferOwner, Transfers } from './transfers.ts';
 import type { BlkbackCounters } from './types.ts';
 import { type Bounds, discardFault, segmentCountFault, transferFault } from './validation.ts';
 
@@ -25,7 +25,6 @@ const { OKAY, ERROR, EOPNOTSUPP } = BLKIF_RSP;
 
 // Plain constants of this module: an imported one is loaded at each use.
 const SEGMENTS_MAX = BLKIF_MAX_SEGMENTS_PER_REQUEST;
-const GROUP_SIZE = GROUP_MAX;
 
 /** Segments of the longest indirect request. */
 const INDIRECT_MAX = 256;
@@ -37,7 +36,7 @@ const LOOKS_MAX = 16;
  * One ring: takes requests, checks a copy of each, carries them out and answers. A turn is bounded by its cost; answers made during
  * a turn are published together at its end.
  */
-export class BackQueue implements RequestOwner, GroupOwner {
+export class BackQueue implements RequestOwner, TransferOwner {
   readonly setup: QueueSetup;
   readonly ring: BackRing;
   private readonly mappings: QueueMappings;
@@ -60,8 +59,10 @@ export class BackQueue implements RequestOwner, GroupOwner {
   queued = false;
   nextReady: BackQueue | undefined = undefined;
   private free: BackRequest | undefined = undefined;
-  /** Reads and writes taken and not begun stand in the current one. */
-  private readonly groups: Groups = new Groups(this);
+  /** Reads and writes taken and not begun stand here. */
+  private readonly transfers: Transfers;
+  /** Where the next request is read to: most are over before the one after them is. */
+  private current: BackRequest = new BackRequest(this);
   /** Answered, waiting for the turn that publishes it. */
   private readonly finished: RequestList = new RequestList();
   /** Taken, but for lack of pages or for a barrier not begun. The ring waits behind it. */
@@ -70,7 +71,7 @@ export class BackQueue implements RequestOwner, GroupOwner {
   private fenced = false;
   /** What was asked last whether it may start never can: there are not so many pages. */
   private hopeless = false;
-  private inTurn = false;
+  inTurn = false;
   /** Responses the frontend was shown; its copy of the index is not to be trusted. */
   private published = 0;
   private cost = 0;
@@ -91,6 +92,7 @@ export class BackQueue implements RequestOwner, GroupOwner {
     this.ring = new BackRing(setup.shared);
     this.ring.attach(setup.rspProd);
     this.published = setup.rspProd;
+    this.transfers = new Transfers(setup, this, this.ring, this.facts);
   }
 
   /**
@@ -102,9 +104,10 @@ export class BackQueue implements RequestOwner, GroupOwner {
     this.cost = 0;
     this.time = this.setup.scheduler.now();
     this.bounds.sectors = Math.floor(this.disk.sizeBytes / SECTOR);
+    this.transfers.begin(this.time);
     this.answerFinished();
     if (!this.halted && !this.stopped) this.consume(budget);
-    this.runGroup();
+    this.transfers.end();
     this.inTurn = false;
     this.idleTurns = this.cost > 0 || this.inFlight > 0 ? 0 : this.idleTurns + 1;
     if (this.ring.rspProdPvt !== this.published) {
@@ -162,17 +165,28 @@ export class BackQueue implements RequestOwner, GroupOwner {
   }
 
   private take(): void {
-    const request = this.acquire();
+    const request = this.current;
     this.ring.getRequest(request);
     this.cost++;
     this.counters.requests++;
-    const { operation } = request;
-    if (operation === READ || operation === WRITE) {
-      this.plain(request);
+    this.inFlight++;
+    if (this.transfers.add(request, this.bounds)) {
+      this.cost += request.segments;
       return;
     }
-    this.runGroup();
+    // What came before it goes first.
+    this.transfers.run();
+    this.current = this.acquire();
+    this.dispatch(request);
+  }
+
+  private dispatch(request: BackRequest): void {
+    const { operation } = request;
     switch (operation) {
+      case READ:
+      case WRITE:
+        this.direct(request);
+        return;
       case FLUSH:
         if (!this.setup.flush) break;
         this.direct(request);
@@ -191,66 +205,6 @@ export class BackQueue implements RequestOwner, GroupOwner {
         return;
     }
     this.refuse(request, EOPNOTSUPP, 'not offered');
-  }
-
-  /** A direct read or write: what `direct` leads to for these, in one go and together with its neighbours. */
-  private plain(request: BackRequest): void {
-    const { mappings, groups } = this;
-    const count = request.nrSegments;
-    request.segments = count;
-    const counted = count > 0 && count <= SEGMENTS_MAX;
-    const fault = counted ? transferFault(request, this.bounds) : segmentCountFault(request, SEGMENTS_MAX);
-    if (fault !== '' || groups.current.count === GROUP_SIZE || !mappings.mayGather(count)) this.runGroup();
-    if (fault !== '') this.refuse(request, ERROR, fault);
-    else if (mappings.pool.free < count) this.start(request);
-    else {
-      this.cost += count;
-      mappings.gather(request, count, request.operation === WRITE, this.time);
-      groups.current.add(request);
-      // What becomes persistent is found by the next request that names it.
-      if (mappings.persistent !== undefined && request.fresh > 0) this.runGroup();
-    }
-  }
-
-  /** Carries out what was taken and not begun. */
-  private runGroup(): void {
-    const { disk, io, mappings, counters } = this;
-    const group = this.groups.current;
-    const { requests, count } = group;
-    if (count === 0) return;
-    group.count = 0;
-    mappings.mapGathered(requests, count, this.time, this.resumeData);
-    const told = this.bus.observed('blkback:requested');
-    for (let i = 0; i < count; i++) {
-      const request = requests[i]!;
-      if (request.outcome !== MAPPED) {
-        if (request.outcome !== RETRYING) this.dataMapped(request, request.outcome);
-        continue;
-      }
-      countTransfer(counters, request);
-      if (told) this.facts.requested(request);
-      request.stage = DONE;
-      io.transfer(request, disk, request.operation === WRITE, false, counters);
-      if (request.waiting > 0) continue;
-      if (request.error !== 0) this.finish(request);
-      else {
-        if (request.held > 0) mappings.releasePersistent(request);
-        if (request.mapped.count > 0) group.join(request);
-        else this.respond(request);
-      }
-    }
-    if (group.count === 0) return;
-    mappings.unmap(group.batch);
-    // A page is in use: the group waits for it.
-    if (group.count > 0) this.groups.setAside();
-  }
-
-  groupDone(group: RequestGroup, result: number): void {
-    const { requests, count } = group;
-    group.batch.count = 0;
-    group.count = 0;
-    for (let i = 0; i < count; i++) this.unmapDone(requests[i]!, result);
-    this.groups.giveBack(group);
   }
 
   private direct(request: BackRequest): void {
@@ -367,7 +321,7 @@ export class BackQueue implements RequestOwner, GroupOwner {
     return this.parked === undefined && !this.fenced;
   }
 
-  private dataMapped(request: BackRequest, result: number): void {
+  dataMapped(request: BackRequest, result: number): void {
     if (result === REFUSED) {
       this.refuse(request, ERROR, 'a page cannot be mapped');
       return;
@@ -386,7 +340,7 @@ export class BackQueue implements RequestOwner, GroupOwner {
 
   /** Carries the request out, stage by stage, until it is done or a disk answers later. */
   private advance(request: BackRequest): void {
-    const { disk, counters, io } = this;
+    const { disk, io } = this;
     while (request.error === 0) {
       const stage = request.stage;
       if (stage === DONE) break;
@@ -398,7 +352,8 @@ export class BackQueue implements RequestOwner, GroupOwner {
         const barrier = request.operation === BARRIER;
         request.stage = barrier && !disk.fua && request.segments > 0 ? POSTFLUSH : DONE;
         if (request.segments > 0) {
-          io.transfer(request, disk, request.operation !== READ, barrier && disk.fua, counters);
+          const write = request.operation !== READ;
+          io.transfer(request, 0, request.segments, request.sector, write, barrier && disk.fua, request);
           if (request.waiting > 0) return;
         }
       } else if (stage === POSTFLUSH) {
@@ -422,7 +377,7 @@ export class BackQueue implements RequestOwner, GroupOwner {
   }
 
   /** The disk is done with the request: its status is known, its pages go. */
-  private finish(request: BackRequest): void {
+  finish(request: BackRequest): void {
     const error = request.error;
     if (error !== 0) {
       if (error === -DISK_ERRNO.EOPNOTSUPP && request.operation !== READ && request.operation !== WRITE) {
@@ -483,14 +438,25 @@ export class BackQueue implements RequestOwner, GroupOwner {
       else this.counters.unsupported++;
       request.forgive();
     }
+    this.giveBack(request);
+  }
+
+  acquire(): BackRequest {
+    const request = this.free ?? new BackRequest(this);
+    this.free = request.next;
+    return request;
+  }
+
+  giveBack(request: BackRequest): void {
     request.next = this.free;
     this.free = request;
   }
 
-  private acquire(): BackRequest {
-    const request = this.free ?? new BackRequest(this);
-    this.free = request.next;
-    this.inFlight++;
-    return request;
+  answered(count: number): void {
+    this.inFlight -= count;
+  }
+
+  wake(): void {
+    this.setup.ready(this);
   }
 }

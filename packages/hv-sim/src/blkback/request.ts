@@ -52,10 +52,6 @@ export class BackRequest extends BlockRequest implements DiskWaiter {
   /** Entry among the persistent grants, or -1. */
   persistent: Int32Array = new Int32Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
   capacity: number = BLKIF_MAX_SEGMENTS_PER_REQUEST;
-  /** Pages of it that had to be mapped, where they were mapped with those of others. */
-  fresh = 0;
-  /** How the mapping of its pages ended, where they were mapped with those of others. */
-  outcome = 0;
   /** How many elements of `persistent` count. */
   held = 0;
   /** What this request mapped for itself. */

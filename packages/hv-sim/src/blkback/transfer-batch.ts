@@ -1,0 +1,70 @@
+import type { UnmapBatch, UnmapOp } from '@paravirt/gnttab';
+
+/** Requests of a batch at most: what a ring of one page holds. */
+export const BATCH_REQUESTS = 32;
+/** Pages of a batch at most: what one request may map, 256 segments and the pages that name them. */
+export const BATCH_PAGES = 264;
+
+/** Words of a request in `words`, to be combined with `request << shift`. The operation of one that left the batch is `gone`. */
+export const ROW: {
+  readonly shift: 3;
+  readonly idHi: 1;
+  readonly operation: 2;
+  readonly segments: 3;
+  readonly firstPage: 4;
+  readonly sectors: 5;
+  readonly gone: -1;
+} = { shift: 3, idHi: 1, operation: 2, segments: 3, firstPage: 4, sectors: 5, gone: -1 };
+
+/** Who is told when the pages of a batch are unmapped. */
+export interface BatchOwner {
+  batchDone(batch: TransferBatch, result: number): void;
+}
+
+/**
+ * Reads and writes that were taken one after the other in one turn: mapped in one batch, carried out in their order, and unmapped in
+ * one batch. Flat, because the pages that are copied in between leave nothing else in the nearest cache: what a request needs is in
+ * as few lines as can be.
+ */
+export class TransferBatch {
+  owner: BatchOwner | undefined = undefined;
+  count = 0;
+  pages = 0;
+  /** By request: the id's low half first, then as `ROW` says. */
+  readonly words: Int32Array = new Int32Array(BATCH_REQUESTS << ROW.shift);
+  /** By request: its first sector. */
+  readonly sectors: Float64Array = new Float64Array(BATCH_REQUESTS);
+  /** By page: where it is mapped. A plain array, in which a virtual frame below 2^30 stays a small integer. */
+  readonly vfns: number[] = new Array<number>(BATCH_PAGES).fill(0);
+  /** By page: its entry among the persistent grants, where there are any. */
+  readonly entries: Int32Array = new Int32Array(BATCH_PAGES);
+  readonly firstSect: Uint8Array = new Uint8Array(BATCH_PAGES);
+  readonly lastSect: Uint8Array = new Uint8Array(BATCH_PAGES);
+  /** What is to be unmapped at the end, page by page. */
+  readonly unmaps: UnmapBatch & { readonly ops: UnmapOp[] } = {
+    ops: Array.from({ length: BATCH_PAGES }, () => ({ vfn: 0, handle: 0, status: 0 })),
+    count: 0,
+    done: (result) => this.owner!.batchDone(this, result),
+  };
+  /** Next of the idle ones. */
+  next: TransferBatch | undefined = undefined;
+}
+
+/** The idle batches of a backend: as many as ever filled or waited for pages in use at once. */
+export class TransferBatches {
+  private idle: TransferBatch | undefined = undefined;
+
+  take(owner: BatchOwner): TransferBatch {
+    const batch = this.idle ?? new TransferBatch();
+    this.idle = batch.next;
+    batch.next = undefined;
+    batch.owner = owner;
+    return batch;
+  }
+
+  give(batch: TransferBatch): void {
+    batch.owner = undefined;
+    batch.next = this.idle;
+    this.idle = batch;
+  }
+}

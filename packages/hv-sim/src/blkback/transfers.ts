@@ -1,0 +1,363 @@
+import type { EventBus } from '@paravirt/event-bus';
+import type { MapOp } from '@paravirt/gnttab';
+import { type BackRing, BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, GNTMAP, GNTST } from '@paravirt/xen-abi';
+import type { DiskIo } from './disk-io.ts';
+import type { BlkbackEvents } from './events.ts';
+import { type QueueMappings, RETRYING } from './mapping.ts';
+import type { PagePool } from './page-pool.ts';
+import type { PersistentGrants } from './persistent-grants.ts';
+import type { QueueFacts } from './queue-facts.ts';
+import type { QueueSetup } from './queue-setup.ts';
+import { type BackRequest, DONE } from './request.ts';
+import { BATCH_PAGES, BATCH_REQUESTS, type BatchOwner, ROW, type TransferBatch, type TransferBatches } from './transfer-batch.ts';
+import type { BlkbackCounters, GrantMapper } from './types.ts';
+import { type Bounds, transferFault } from './validation.ts';
+
+// Plain constants of this module: an imported one is loaded at each use.
+const { READ, WRITE } = BLKIF_OP;
+const { OKAY } = BLKIF_RSP;
+const { okay: MAP_OKAY } = GNTST;
+const { host_map: HOST_MAP } = GNTMAP;
+const HOST_MAP_READONLY: number = GNTMAP.host_map | GNTMAP.readonly;
+const SEGMENTS_MAX = BLKIF_MAX_SEGMENTS_PER_REQUEST;
+const REQUESTS_MAX = BATCH_REQUESTS;
+const PAGES_MAX = BATCH_PAGES;
+const { shift: SHIFT, idHi: ID_HI, operation: OPERATION, segments: SEGMENTS, firstPage: FIRST_PAGE, sectors: SECTORS, gone: GONE } = ROW;
+
+/** The queue that transfers belong to. */
+export interface TransferOwner {
+  /** In a turn answers are written at once; outside one they wait for the next. */
+  readonly inTurn: boolean;
+  /** A record for a request that cannot stay in its batch. */
+  acquire(): BackRequest;
+  /** A record that was not needed after all. */
+  giveBack(request: BackRequest): void;
+  /** A request of a batch in which not everything could be mapped. */
+  dataMapped(request: BackRequest, outcome: number): void;
+  /** The disk refused the request. */
+  finish(request: BackRequest): void;
+  /** So many requests were answered. */
+  answered(count: number): void;
+  /** Asks for a turn. */
+  wake(): void;
+}
+
+/**
+ * The short way of nearly all requests: direct reads and writes, in batches, over a disk that answers at once. Whatever is found to be
+ * anything else on the way gets a record of its own and goes on alone.
+ */
+export class Transfers implements BatchOwner {
+  private readonly owner: TransferOwner;
+  private readonly ring: BackRing;
+  private readonly batches: TransferBatches;
+  private readonly mappings: QueueMappings;
+  private readonly table: PersistentGrants | undefined;
+  private readonly pool: PagePool;
+  private readonly ops: readonly MapOp[];
+  private readonly grants: GrantMapper;
+  private readonly frontend: number;
+  private readonly io: DiskIo;
+  private readonly counters: BlkbackCounters;
+  private readonly bus: EventBus<BlkbackEvents>;
+  private readonly facts: QueueFacts;
+  private readonly resume: (request: BackRequest, result: number) => void;
+  private batch: TransferBatch | undefined = undefined;
+  /** Unmapped outside a turn, to be answered in the next. */
+  private readonly done: TransferBatch[] = [];
+  /** Takes the place of a request at the disk; becomes its record where that answers later. */
+  private spare: BackRequest | undefined = undefined;
+  private time = 0;
+
+  constructor(setup: QueueSetup, owner: TransferOwner, ring: BackRing, facts: QueueFacts) {
+    const { mappings } = setup;
+    this.owner = owner;
+    this.ring = ring;
+    this.batches = setup.batches;
+    this.mappings = mappings;
+    this.table = mappings.persistent;
+    this.pool = mappings.pool;
+    this.ops = mappings.scratch;
+    this.grants = mappings.grants;
+    this.frontend = setup.frontend;
+    this.io = setup.io;
+    this.counters = setup.counters;
+    this.bus = setup.bus;
+    this.facts = facts;
+    this.resume = (request, result) => owner.dataMapped(request, result);
+  }
+
+  /** A turn begins. */
+  begin(now: number): void {
+    this.time = now;
+    while (this.done.length > 0) {
+      const batch = this.done.shift()!;
+      this.answer(batch);
+      this.batches.give(batch);
+    }
+    this.batch = this.batches.take(this);
+  }
+
+  /** The turn ends. */
+  end(): void {
+    this.run();
+    this.batches.give(this.batch!);
+    this.batch = undefined;
+  }
+
+  /**
+   * Takes a request into the batch.
+   * @returns false, with nothing done but `run` perhaps, where it is not a good direct read or write of which every page can be had.
+   */
+  add(request: BackRequest, bounds: Bounds): boolean {
+    const { operation, nrSegments: count } = request;
+    if ((operation !== READ && operation !== WRITE) || count === 0 || count > SEGMENTS_MAX) return false;
+    request.segments = count;
+    if (transferFault(request, bounds) !== '') return false;
+    if (this.batch!.count === REQUESTS_MAX || this.batch!.pages + count > PAGES_MAX) this.run();
+    const batch = this.batch!;
+    const first = batch.pages;
+    const { grefs, firstSect, lastSect } = request;
+    const { table, pool } = this;
+    const { vfns, firstSect: firsts, lastSect: lasts } = batch;
+    if (table !== undefined) {
+      if (!this.find(table, request, count, batch)) return false;
+    } else {
+      if (pool.free < count && !pool.grow(count)) return false;
+      const { ops, frontend } = this;
+      const flags = operation === READ ? HOST_MAP : HOST_MAP_READONLY;
+      for (let i = 0; i < count; i++) {
+        const op = ops[first + i]!;
+        const vfn = pool.take();
+        op.vfn = vfn;
+        op.flags = flags;
+        op.ref = grefs[i]!;
+        op.domid = frontend;
+        vfns[first + i] = vfn;
+      }
+    }
+    for (let i = 0; i < count; i++) {
+      firsts[first + i] = firstSect[i]!;
+      lasts[first + i] = lastSect[i]!;
+    }
+    const index = batch.count;
+    const { words } = batch;
+    const at = index << SHIFT;
+    words[at] = request.idLo;
+    words[at | ID_HI] = request.idHi;
+    words[at | OPERATION] = operation;
+    words[at | SEGMENTS] = count;
+    words[at | FIRST_PAGE] = first;
+    words[at | SECTORS] = request.sectors;
+    batch.sectors[index] = request.sector;
+    batch.count = index + 1;
+    batch.pages = first + count;
+    return true;
+  }
+
+  /** Where the request's persistent grants are mapped. @returns false where one is not mapped yet. */
+  private find(table: PersistentGrants, request: BackRequest, count: number, batch: TransferBatch): boolean {
+    const { vfns, pages, entries } = batch;
+    const { grefs } = request;
+    const { time } = this;
+    for (let i = 0; i < count; i++) {
+      const entry = table.find(grefs[i]!);
+      if (entry < 0) return false;
+      table.touch(entry, time);
+      vfns[pages + i] = table.vfns[entry]!;
+      entries[pages + i] = entry;
+    }
+    this.counters.persistentHits += count;
+    return true;
+  }
+
+  /** Carries out what was taken. */
+  run(): void {
+    const batch = this.batch!;
+    const { count, pages } = batch;
+    if (count === 0) return;
+    const { table, mappings } = this;
+    batch.pages = 0;
+    if (table === undefined) {
+      const result = this.grants.mapRefs(this.ops, pages);
+      if (result !== 0 || !this.allMapped(batch, pages)) {
+        this.runAlone(batch, count, result);
+        return;
+      }
+      this.counters.maps += pages;
+    }
+    this.transfer(batch, count);
+    if (batch.unmaps.count === 0) {
+      this.answer(batch);
+      return;
+    }
+    mappings.unmap(batch.unmaps);
+    // A page is in use: the batch waits for it, and another takes its place.
+    if (batch.unmaps.count > 0) this.batch = this.batches.take(this);
+  }
+
+  /** Whether every page was mapped; then the way back is noted while the operations are at hand. */
+  private allMapped(batch: TransferBatch, pages: number): boolean {
+    const { ops } = this;
+    const { unmaps } = batch;
+    const back = unmaps.ops;
+    for (let i = 0; i < pages; i++) {
+      const op = ops[i]!;
+      if (op.status !== MAP_OKAY) return false;
+      const unmap = back[i]!;
+      unmap.vfn = op.vfn;
+      unmap.handle = op.handle;
+    }
+    unmaps.count = pages;
+    return true;
+  }
+
+  /** Hands every request to the disk, in their order. */
+  private transfer(batch: TransferBatch, count: number): void {
+    const { io, counters } = this;
+    const { words, sectors } = batch;
+    const told = this.bus.observed('blkback:requested');
+    let whole = true;
+    let waiter = this.spare ?? this.owner.acquire();
+    let reads = 0;
+    let sectorsRead = 0;
+    let sectorsInAll = 0;
+    let segmentsInAll = 0;
+    for (let i = 0; i < count; i++) {
+      const at = i << SHIFT;
+      const segments = words[at | SEGMENTS]!;
+      const write = words[at | OPERATION] !== READ;
+      segmentsInAll += segments;
+      sectorsInAll += words[at | SECTORS]!;
+      if (!write) {
+        reads++;
+        sectorsRead += words[at | SECTORS]!;
+      }
+      if (told) this.facts.requested(this.fill(waiter, batch, i));
+      if (!io.transfer(batch, words[at | FIRST_PAGE]!, segments, sectors[i]!, write, false, waiter)) {
+        whole = false;
+        this.separate(waiter, batch, i);
+        waiter = this.owner.acquire();
+      }
+    }
+    this.spare = waiter;
+    if (!whole) closeUp(batch, count);
+    counters.segments += segmentsInAll;
+    counters.reads += reads;
+    counters.writes += count - reads;
+    counters.bytesRead += sectorsRead * 512;
+    counters.bytesWritten += (sectorsInAll - sectorsRead) * 512;
+  }
+
+  /** The disk did not simply carry the request out: it leaves the batch, with its pages. */
+  private separate(request: BackRequest, batch: TransferBatch, index: number): void {
+    const at = index << SHIFT;
+    const { words, unmaps } = batch;
+    this.fill(request, batch, index);
+    words[at | OPERATION] = GONE;
+    request.stage = DONE;
+    const first = words[at | FIRST_PAGE]!;
+    const { segments, mapped } = request;
+    if (this.table !== undefined) this.mappings.hold(request, batch.entries, first);
+    else {
+      mapped.count = segments;
+      for (let i = 0; i < segments; i++) {
+        mapped.ops[i]!.vfn = unmaps.ops[first + i]!.vfn;
+        mapped.ops[i]!.handle = unmaps.ops[first + i]!.handle;
+      }
+    }
+    if (request.waiting === 0) this.owner.finish(request);
+  }
+
+  /** Not everything could be mapped: what could is carried out, request by request. */
+  private runAlone(batch: TransferBatch, count: number, result: number): void {
+    const { mappings, owner, ops } = this;
+    const alone: BackRequest[] = [];
+    const outcomes: number[] = [];
+    batch.unmaps.count = 0;
+    batch.count = 0;
+    // The operations are used again by whatever is mapped or unmapped from here on.
+    const own = Array.from({ length: count }, (_, i) => {
+      const at = i << SHIFT;
+      const first = batch.words[at | FIRST_PAGE]!;
+      return ops.slice(first, first + batch.words[at | SEGMENTS]!).map((op) => ({ ...op }));
+    });
+    for (let i = 0; i < count; i++) alone.push(this.fill(owner.acquire(), batch, i));
+    for (let i = 0; i < count; i++) outcomes.push(mappings.settleOne(alone[i]!, own[i]!, this.time, this.resume, result));
+    for (let i = 0; i < count; i++) if (outcomes[i] !== RETRYING) owner.dataMapped(alone[i]!, outcomes[i]!);
+  }
+
+  /** A request of the batch as a record of its own. */
+  private fill(request: BackRequest, batch: TransferBatch, index: number): BackRequest {
+    const at = index << SHIFT;
+    const { words, vfns, firstSect, lastSect } = batch;
+    const first = words[at | FIRST_PAGE]!;
+    const segments = words[at | SEGMENTS]!;
+    request.idLo = words[at]! >>> 0;
+    request.idHi = words[at | ID_HI]! >>> 0;
+    request.operation = words[at | OPERATION]!;
+    request.sector = batch.sectors[index]!;
+    request.sectors = words[at | SECTORS]!;
+    request.segments = segments;
+    for (let i = 0; i < segments; i++) {
+      request.vfns[i] = vfns[first + i]!;
+      request.firstSect[i] = firstSect[first + i]!;
+      request.lastSect[i] = lastSect[first + i]!;
+    }
+    return request;
+  }
+
+  batchDone(batch: TransferBatch, result: number): void {
+    this.mappings.reclaim(batch.unmaps, result);
+    if (batch === this.batch) this.answer(batch);
+    else if (this.owner.inTurn) {
+      this.answer(batch);
+      this.batches.give(batch);
+    } else {
+      this.done.push(batch);
+      this.owner.wake();
+    }
+  }
+
+  /** Answers what is left in the batch. */
+  private answer(batch: TransferBatch): void {
+    const { ring } = this;
+    const { words, count } = batch;
+    const told = this.bus.observed('blkback:completed');
+    batch.count = 0;
+    let answered = 0;
+    for (let i = 0; i < count; i++) {
+      const at = i << SHIFT;
+      const operation = words[at | OPERATION]!;
+      if (operation === GONE) continue;
+      answered++;
+      ring.putResponse(words[at]!, words[at | ID_HI]!, operation, OKAY);
+      if (told) this.tellCompleted(batch, i);
+    }
+    this.owner.answered(answered);
+  }
+
+  private tellCompleted(batch: TransferBatch, index: number): void {
+    const request = this.fill(this.owner.acquire(), batch, index);
+    this.facts.completed(request);
+    this.owner.giveBack(request);
+  }
+}
+
+/** Takes what left the batch out of its unmap operations. */
+function closeUp(batch: TransferBatch, count: number): void {
+  const { words, unmaps } = batch;
+  const { ops } = unmaps;
+  if (unmaps.count === 0) return;
+  let left = 0;
+  for (let i = 0; i < count; i++) {
+    const at = i << SHIFT;
+    if (words[at | OPERATION] === GONE) continue;
+    const first = words[at | FIRST_PAGE]!;
+    for (let k = first; k < first + words[at | SEGMENTS]!; k++) {
+      ops[left]!.vfn = ops[k]!.vfn;
+      ops[left]!.handle = ops[k]!.handle;
+      left++;
+    }
+  }
+  unmaps.count = left;
+}
