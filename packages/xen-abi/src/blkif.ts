@@ -126,11 +126,11 @@ export class BlockResponse {
  */
 
 /**
- * Reads a request out of `u32` from word `at` on, each word once. `idWord` is the word of the id in the slot: 2 where a
- * 64-bit field is aligned to 8 bytes, 1 where it is aligned to 4. Cost: O(segments); allocates nothing; never throws.
+ * Reads a request out of `u32` from word `at` on, each word once; the first word was read before, as `head`. `idWord` is the word of
+ * the id in the slot: 2 where a 64-bit field is aligned to 8 bytes, 1 where it is aligned to 4. Cost: O(segments); allocates nothing;
+ * never throws.
  */
-export function readRequestWords(u32: Uint32Array, at: number, idWord: number, out: BlockRequest): void {
-  const head = u32[at]!;
+export function readRequestWords(u32: Uint32Array, at: number, head: number, idWord: number, out: BlockRequest): void {
   const operation = head & 0xff;
   let word = at + idWord;
   out.operation = operation;
@@ -157,6 +157,29 @@ export function readRequestWords(u32: Uint32Array, at: number, idWord: number, o
   const sectors = u32[word + 1]!;
   out.firstSect[0] = sectors;
   out.lastSect[0] = sectors >>> 8;
+}
+
+/** Words that `readOneSegmentWords` writes: the id, the sector, both low half first, the reference, and the first and last sector. */
+export const ONE_SEGMENT: {
+  readonly words: 6;
+  readonly sectorLo: 2;
+  readonly sectorHi: 3;
+  readonly gref: 4;
+  readonly sects: 5;
+} = { words: 6, sectorLo: 2, sectorHi: 3, gref: 4, sects: 5 };
+
+/**
+ * Reads what follows the first word of a direct request of one segment, each word once, into six words of `out` from `to` on, as
+ * `ONE_SEGMENT` says: for one who takes many and wants no object of each. As signed words; the sectors are two bytes.
+ */
+export function readOneSegmentWords(u32: Uint32Array, at: number, idWord: number, out: Int32Array, to: number): void {
+  const word = at + idWord;
+  out[to] = u32[word]!;
+  out[to + 1] = u32[word + 1]!;
+  out[to + 2] = u32[word + 2]!;
+  out[to + 3] = u32[word + 3]!;
+  out[to + 4] = u32[word + 4]!;
+  out[to + 5] = u32[word + 5]! & 0xffff;
 }
 
 function readOtherTail(u32: Uint32Array, head: number, at: number, out: BlockRequest): void {

@@ -4,6 +4,7 @@ export {
   BLKIF_SEGMENTS_PER_INDIRECT_PAGE,
   BlockRequest,
   BlockResponse,
+  ONE_SEGMENT,
   readIndirectSegments,
   type Segments,
   writeIndirectSegment,

@@ -1,6 +1,7 @@
 import {
   type BlockRequest,
   type BlockResponse,
+  readOneSegmentWords,
   readRequestWords,
   readResponseWords,
   writeRequestWords,
@@ -153,13 +154,33 @@ export class SharedRing {
 
   /** Reads the slot of `index` as a request, each word once. Allocates nothing, never throws. */
   readRequest(index: number, out: BlockRequest): void {
+    this.readRequestBehind(index, this.readHead(index), out);
+  }
+
+  /**
+   * Reads the first word of the slot of `index`, once: the operation in the low byte, and in the next the number of segments, of an
+   * operation that has one there. What is behind it is read by one of the two calls below, before any other.
+   */
+  readHead(index: number): number {
     const slot = index & this.mask;
     const at = this.slotAt[slot]!;
-    if (at >= 0) readRequestWords(this.views.u32, at, this.idWord, out);
-    else {
-      this.gather(slot);
-      readRequestWords(this.scratch, 0, this.idWord, out);
-    }
+    if (at >= 0) return this.views.u32[at]!;
+    this.gather(slot);
+    return this.scratch[0]!;
+  }
+
+  /** Reads what is behind `head`, which `readHead` gave for `index`, as a request, each word once. */
+  readRequestBehind(index: number, head: number, out: BlockRequest): void {
+    const at = this.slotAt[index & this.mask]!;
+    if (at >= 0) readRequestWords(this.views.u32, at, head, this.idWord, out);
+    else readRequestWords(this.scratch, 0, head, this.idWord, out);
+  }
+
+  /** Reads what is behind the head of a direct request of one segment into six words of `out`, as `ONE_SEGMENT` says, each once. */
+  readOneSegmentBehind(index: number, out: Int32Array, to: number): void {
+    const at = this.slotAt[index & this.mask]!;
+    if (at >= 0) readOneSegmentWords(this.views.u32, at, this.idWord, out, to);
+    else readOneSegmentWords(this.scratch, 0, this.idWord, out, to);
   }
 
   /** Clears the slot of `index` and writes the request's fields. Allocates nothing. */

@@ -16,7 +16,7 @@ import { PersistentCare } from './persistent-care.ts';
 import { QueueFacts } from './queue-facts.ts';
 import type { QueueSetup } from './queue-setup.ts';
 import { BackRequest, DATA, DISCARDING, DONE, POSTFLUSH, PREFLUSH, RequestList, type RequestOwner } from './request.ts';
-import { type TransferOwner, Transfers } from './transfers.ts';
+import { NO_MORE, ONE_IN_CURRENT, type TransferOwner, Transfers } from './transfers.ts';
 import type { BlkbackCounters } from './types.ts';
 import { type Bounds, discardFault, segmentCountFault, transferFault } from './validation.ts';
 
@@ -147,8 +147,9 @@ export class BackQueue implements RequestOwner, TransferOwner {
           this.setup.ready(this);
           return;
         }
-        if (ring.consOverflow(ring.reqCons)) return;
-        this.take();
+        const room = ring.entries - ((ring.reqCons - ring.rspProdPvt) >>> 0);
+        if (room <= 0) return;
+        this.take(Math.min((prod - ring.reqCons) >>> 0, room, Math.ceil((budget - this.cost) / 2)));
       }
       if (this.parked !== undefined || this.fenced) return;
       if (ring.finalCheck() === 0) return;
@@ -164,18 +165,26 @@ export class BackQueue implements RequestOwner, TransferOwner {
     this.facts.halted(reqProd, this.ring.rspProdPvt, this.ring.entries);
   }
 
-  private take(): void {
+  /** Takes up to `most` requests, each of which costs at least 2 if all is well; the first that is not short and good ends it. */
+  private take(most: number): void {
     const request = this.current;
-    this.ring.getRequest(request);
+    const { transfers, counters } = this;
+    const next = transfers.takeOnes(request, this.bounds, most);
+    const { taken } = transfers;
+    this.cost += taken * 2;
+    this.inFlight += taken;
+    counters.requests += taken;
+    if (next === NO_MORE) return;
+    if (next !== ONE_IN_CURRENT) this.ring.getRequestBehind(next, request);
     this.cost++;
-    this.counters.requests++;
     this.inFlight++;
-    if (this.transfers.add(request, this.bounds)) {
+    counters.requests++;
+    if (next !== ONE_IN_CURRENT && transfers.add(request, this.bounds)) {
       this.cost += request.segments;
       return;
     }
     // What came before it goes first.
-    this.transfers.run();
+    transfers.run();
     this.current = this.acquire();
     this.dispatch(request);
   }

@@ -4,7 +4,7 @@ import type { BackRequest } from './request.ts';
 const { READ } = BLKIF_OP;
 
 /** Highest sector of a page: a page has eight of 512 bytes. */
-const LAST_SECT = 7;
+export const LAST_SECT = 7;
 
 /**
  * Checks the number of segments, on the copy of the request. 0 is for flushes only.
