@@ -1,3 +1,4 @@
+import type { MemoryViews } from '@paravirt/gnttab';
 import { type Disk, LATER } from '../disks/disk.ts';
 import type { BackRequest } from './request.ts';
 import type { BlkbackCounters, LocatedPage, MappedMemory } from './types.ts';
@@ -13,6 +14,9 @@ export interface TransferPages {
   readonly vfns: readonly number[];
   readonly firstSect: Uint8Array;
   readonly lastSect: Uint8Array;
+  /** Where each page's data begins, as `locate` found it. */
+  readonly views: MemoryViews[];
+  readonly starts: number[];
 }
 
 /**
@@ -33,51 +37,52 @@ export class DiskIo {
   }
 
   /**
-   * Moves `segments` pages of `pages`, from `from` on, to or from `sector` on. Stops at the first error.
+   * Finds where the data of `count` mapped pages from `from` on lies. Before the first is copied: a copy leaves little of the page
+   * table in the nearest cache.
+   */
+  locate(pages: TransferPages, from: number, count: number, write: boolean): void {
+    const { vfns, firstSect, views, starts } = pages;
+    const { memory, page } = this;
+    const end = from + count;
+    for (let i = from; i < end; i++) {
+      memory.locate(vfns[i]!, !write, page);
+      if (views[i] !== page.views) views[i] = page.views;
+      starts[i] = page.offset + firstSect[i]! * BYTES;
+    }
+  }
+
+  /**
+   * Moves `segments` located pages of `pages`, from `from` on, to or from `sector` on. Stops at the first error.
    * @returns whether all is done. If not, `waiter.waiting` counts the calls that answer later and `waiter.error` is the first error.
    */
   transfer(pages: TransferPages, from: number, segments: number, sector: number, write: boolean, fua: boolean, waiter: BackRequest): boolean {
-    const { vfns, firstSect, lastSect } = pages;
-    const { memory, page, disk, counters } = this;
-    let offset = sector * BYTES;
-    memory.locate(vfns[from]!, !write, page);
-    let { views } = page;
-    let start = page.offset + firstSect[from]! * BYTES;
-    let bytes = (lastSect[from]! - firstSect[from]! + 1) * BYTES;
-    if (segments === 1) {
-      counters.diskCalls++;
-      const answer = write ? disk.write(views, start, offset, bytes, waiter, fua) : disk.read(views, start, offset, bytes, waiter);
-      return answer === 0 || unanswered(waiter, answer);
-    }
-    let clean = true;
+    const { firstSect, lastSect, views, starts } = pages;
+    const { disk, counters } = this;
     const end = from + segments;
-    for (let i = from + 1; ; i++) {
-      let next = 0;
-      if (i < end) {
-        memory.locate(vfns[i]!, !write, page);
-        next = page.offset + firstSect[i]! * BYTES;
-        if (page.views === views && next === start + bytes) {
-          bytes += (lastSect[i]! - firstSect[i]! + 1) * BYTES;
-          continue;
-        }
-      }
+    let offset = sector * BYTES;
+    let clean = true;
+    for (let i = from; i < end; ) {
+      const memory = views[i]!;
+      const start = starts[i]!;
+      let bytes = 0;
+      do {
+        bytes += (lastSect[i]! - firstSect[i]! + 1) * BYTES;
+        i++;
+      } while (i < end && starts[i] === start + bytes && views[i] === memory);
       counters.diskCalls++;
-      const answer = write ? disk.write(views, start, offset, bytes, waiter, fua) : disk.read(views, start, offset, bytes, waiter);
+      const answer = write ? disk.write(memory, start, offset, bytes, waiter, fua) : disk.read(memory, start, offset, bytes, waiter);
       if (answer !== 0) {
         clean = unanswered(waiter, answer);
         if (answer < 0) return false;
       }
-      if (i >= end) return clean;
-      views = page.views;
-      start = next;
       offset += bytes;
-      bytes = (lastSect[i]! - firstSect[i]! + 1) * BYTES;
     }
+    return clean;
   }
 }
 
 /** A call was not simply carried out. */
-function unanswered(waiter: BackRequest, answer: number): false {
+export function unanswered(waiter: BackRequest, answer: number): false {
   if (answer === ASYNC) waiter.waiting++;
   else if (answer < 0 && waiter.error === 0) waiter.error = answer;
   return false;

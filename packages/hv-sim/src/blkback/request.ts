@@ -1,5 +1,5 @@
 import { invariant } from '@paravirt/event-bus/contract';
-import type { UnmapBatch, UnmapOp } from '@paravirt/gnttab';
+import type { MemoryViews, UnmapBatch, UnmapOp } from '@paravirt/gnttab';
 import { BLKIF_MAX_SEGMENTS_PER_REQUEST, BlockRequest } from '@paravirt/xen-abi';
 import type { DiskWaiter } from '../disks/disk.ts';
 
@@ -49,6 +49,9 @@ export class BackRequest extends BlockRequest implements DiskWaiter {
   declare lastSect: Uint8Array;
   /** Virtual frame of each segment. */
   vfns: number[] = new Array<number>(BLKIF_MAX_SEGMENTS_PER_REQUEST).fill(0);
+  /** Where the data of each segment begins. */
+  views: MemoryViews[] = [];
+  starts: number[] = new Array<number>(BLKIF_MAX_SEGMENTS_PER_REQUEST).fill(0);
   /** Entry among the persistent grants, or -1. */
   persistent: Int32Array = new Int32Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
   capacity: number = BLKIF_MAX_SEGMENTS_PER_REQUEST;
@@ -74,6 +77,7 @@ export class BackRequest extends BlockRequest implements DiskWaiter {
     this.firstSect = new Uint8Array(segments);
     this.lastSect = new Uint8Array(segments);
     this.vfns = new Array<number>(segments).fill(0);
+    this.starts = new Array<number>(segments).fill(0);
     this.persistent = new Int32Array(segments);
     this.growOps(segments);
   }

@@ -1,4 +1,4 @@
-import type { UnmapBatch, UnmapOp } from '@paravirt/gnttab';
+import type { MemoryViews, UnmapBatch, UnmapOp } from '@paravirt/gnttab';
 
 /** Requests of a batch at most: what a ring of one page holds. */
 export const BATCH_REQUESTS = 32;
@@ -13,8 +13,10 @@ export const ROW: {
   readonly segments: 3;
   readonly firstPage: 4;
   readonly sectors: 5;
+  /** The first sector, or -1 where it is 2^31 or more: then it stands in `far`. */
+  readonly sector: 6;
   readonly gone: -1;
-} = { shift: 3, idHi: 1, operation: 2, segments: 3, firstPage: 4, sectors: 5, gone: -1 };
+} = { shift: 3, idHi: 1, operation: 2, segments: 3, firstPage: 4, sectors: 5, sector: 6, gone: -1 };
 
 /** Who is told when the pages of a batch are unmapped. */
 export interface BatchOwner {
@@ -32,14 +34,16 @@ export class TransferBatch {
   pages = 0;
   /** By request: the id's low half first, then as `ROW` says. */
   readonly words: Int32Array = new Int32Array(BATCH_REQUESTS << ROW.shift);
-  /** By request: its first sector. */
-  readonly sectors: Float64Array = new Float64Array(BATCH_REQUESTS);
+  /** By request: its first sector, where that is too large for a word. */
+  readonly far: Float64Array = new Float64Array(BATCH_REQUESTS);
   /** By page: where it is mapped. A plain array, in which a virtual frame below 2^30 stays a small integer. */
   readonly vfns: number[] = new Array<number>(BATCH_PAGES).fill(0);
   /** By page: its entry among the persistent grants, where there are any. */
   readonly entries: Int32Array = new Int32Array(BATCH_PAGES);
   readonly firstSect: Uint8Array = new Uint8Array(BATCH_PAGES);
   readonly lastSect: Uint8Array = new Uint8Array(BATCH_PAGES);
+  readonly views: MemoryViews[] = [];
+  readonly starts: number[] = new Array<number>(BATCH_PAGES).fill(0);
   /** What is to be unmapped at the end, page by page. */
   readonly unmaps: UnmapBatch & { readonly ops: UnmapOp[] } = {
     ops: Array.from({ length: BATCH_PAGES }, () => ({ vfn: 0, handle: 0, status: 0 })),

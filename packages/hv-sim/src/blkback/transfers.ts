@@ -1,7 +1,8 @@
 import type { EventBus } from '@paravirt/event-bus';
 import type { MapOp } from '@paravirt/gnttab';
 import { type BackRing, BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, GNTMAP, GNTST, ONE_SEGMENT } from '@paravirt/xen-abi';
-import type { DiskIo } from './disk-io.ts';
+import type { Disk } from '../disks/disk.ts';
+import { type DiskIo, SECTOR as SECTOR_BYTES, unanswered } from './disk-io.ts';
 import type { BlkbackEvents } from './events.ts';
 import { type QueueMappings, RETRYING } from './mapping.ts';
 import type { PagePool } from './page-pool.ts';
@@ -19,15 +20,18 @@ const { OKAY } = BLKIF_RSP;
 const { okay: MAP_OKAY } = GNTST;
 const { host_map: HOST_MAP } = GNTMAP;
 const HOST_MAP_READONLY: number = GNTMAP.host_map | GNTMAP.readonly;
+const BYTES = SECTOR_BYTES;
 const SEGMENTS_MAX = BLKIF_MAX_SEGMENTS_PER_REQUEST;
 const REQUESTS_MAX = BATCH_REQUESTS;
 const PAGES_MAX = BATCH_PAGES;
 const { sectorLo: SECTOR_LO, sectorHi: SECTOR_HI, gref: GREF, sects: SECTS } = ONE_SEGMENT;
+/** Sectors from here on do not fit into a word. */
+const FAR = 0x8000_0000;
 /** Operation and number of segments in a request's first word, and what they are in a read or a write of one segment. */
 const ONE_MASK = 0xfffe;
 const ONE = 0x0100;
 const SECT_MAX = LAST_SECT;
-const { shift: SHIFT, idHi: ID_HI, operation: OPERATION, segments: SEGMENTS, firstPage: FIRST_PAGE, sectors: SECTORS, gone: GONE } = ROW;
+const { shift: SHIFT, idHi: ID_HI, operation: OPERATION, segments: SEGMENTS, firstPage: FIRST_PAGE, sectors: SECTORS, sector: SECTOR, gone: GONE } = ROW;
 
 /** `takeOnes` took all that it might. No first word is below 0. */
 export const NO_MORE = -1;
@@ -67,6 +71,7 @@ export class Transfers implements BatchOwner {
   private readonly grants: GrantMapper;
   private readonly frontend: number;
   private readonly io: DiskIo;
+  private readonly disk: Disk;
   private readonly counters: BlkbackCounters;
   private readonly bus: EventBus<BlkbackEvents>;
   private readonly facts: QueueFacts;
@@ -92,6 +97,7 @@ export class Transfers implements BatchOwner {
     this.grants = mappings.grants;
     this.frontend = setup.frontend;
     this.io = setup.io;
+    this.disk = setup.disk;
     this.counters = setup.counters;
     this.bus = setup.bus;
     this.facts = facts;
@@ -129,7 +135,7 @@ export class Transfers implements BatchOwner {
       batch = this.batch;
     }
     const { ring, ops, frontend, table, pool, time } = this;
-    const { words, sectors, vfns, firstSect, lastSect, entries } = batch!;
+    const { words, far, vfns, firstSect, lastSect, entries } = batch!;
     const { sectors: end, mask } = bounds;
     const readonly = bounds.readonly === true;
     const start = batch!.count;
@@ -183,7 +189,8 @@ export class Transfers implements BatchOwner {
       vfns[pages] = vfn;
       firstSect[pages] = first;
       lastSect[pages] = last;
-      sectors[count] = sector;
+      words[at | SECTOR] = sector < FAR ? sector : -1;
+      if (sector >= FAR) far[count] = sector;
       words[at | OPERATION] = write;
       words[at | SEGMENTS] = 1;
       words[at | FIRST_PAGE] = pages;
@@ -241,7 +248,8 @@ export class Transfers implements BatchOwner {
     words[at | SEGMENTS] = count;
     words[at | FIRST_PAGE] = first;
     words[at | SECTORS] = request.sectors;
-    batch.sectors[index] = request.sector;
+    words[at | SECTOR] = request.sector < FAR ? request.sector : -1;
+    batch.far[index] = request.sector;
     batch.count = index + 1;
     batch.pages = first + count;
     return true;
@@ -306,8 +314,8 @@ export class Transfers implements BatchOwner {
 
   /** Hands every request to the disk, in their order. */
   private transfer(batch: TransferBatch, count: number): void {
-    const { io, counters } = this;
-    const { words, sectors } = batch;
+    const { io, counters, disk } = this;
+    const { words, views, starts } = batch;
     const told = this.bus.observed('blkback:requested');
     let whole = true;
     let waiter = this.spare ?? this.owner.acquire();
@@ -315,30 +323,51 @@ export class Transfers implements BatchOwner {
     let sectorsRead = 0;
     let sectorsInAll = 0;
     let segmentsInAll = 0;
+    let ones = 0;
     for (let i = 0; i < count; i++) {
       const at = i << SHIFT;
       const segments = words[at | SEGMENTS]!;
+      const first = words[at | FIRST_PAGE]!;
+      const write = words[at | OPERATION] !== READ;
+      io.locate(batch, first, segments, write);
+    }
+    for (let i = 0; i < count; i++) {
+      const at = i << SHIFT;
+      const segments = words[at | SEGMENTS]!;
+      const first = words[at | FIRST_PAGE]!;
+      const sectors = words[at | SECTORS]!;
       const write = words[at | OPERATION] !== READ;
       segmentsInAll += segments;
-      sectorsInAll += words[at | SECTORS]!;
+      sectorsInAll += sectors;
       if (!write) {
         reads++;
-        sectorsRead += words[at | SECTORS]!;
+        sectorsRead += sectors;
       }
       if (told) this.facts.requested(this.fill(waiter, batch, i));
-      if (!io.transfer(batch, words[at | FIRST_PAGE]!, segments, sectors[i]!, write, false, waiter)) {
-        whole = false;
-        this.separate(waiter, batch, i);
-        waiter = this.owner.acquire();
-      }
+      let answer = words[at | SECTOR]!;
+      if (segments === 1 && answer >= 0) {
+        ones++;
+        const offset = answer * BYTES;
+        const memory = views[first]!;
+        const start = starts[first]!;
+        answer = write
+          ? disk.write(memory, start, offset, sectors * BYTES, waiter, false)
+          : disk.read(memory, start, offset, sectors * BYTES, waiter);
+        if (answer === 0) continue;
+        unanswered(waiter, answer);
+      } else if (io.transfer(batch, first, segments, sectorOf(batch, i), write, false, waiter)) continue;
+      whole = false;
+      this.separate(waiter, batch, i);
+      waiter = this.owner.acquire();
     }
+    counters.diskCalls += ones;
     this.spare = waiter;
     if (!whole) closeUp(batch, count);
     counters.segments += segmentsInAll;
     counters.reads += reads;
     counters.writes += count - reads;
-    counters.bytesRead += sectorsRead * 512;
-    counters.bytesWritten += (sectorsInAll - sectorsRead) * 512;
+    counters.bytesRead += sectorsRead * BYTES;
+    counters.bytesWritten += (sectorsInAll - sectorsRead) * BYTES;
   }
 
   /** The disk did not simply carry the request out: it leaves the batch, with its pages. */
@@ -388,7 +417,7 @@ export class Transfers implements BatchOwner {
     request.idLo = words[at]! >>> 0;
     request.idHi = words[at | ID_HI]! >>> 0;
     request.operation = words[at | OPERATION]!;
-    request.sector = batch.sectors[index]!;
+    request.sector = sectorOf(batch, index);
     request.sectors = words[at | SECTORS]!;
     request.segments = segments;
     for (let i = 0; i < segments; i++) {
@@ -434,6 +463,11 @@ export class Transfers implements BatchOwner {
     this.facts.completed(request);
     this.owner.giveBack(request);
   }
+}
+
+function sectorOf(batch: TransferBatch, index: number): number {
+  const near = batch.words[(index << SHIFT) | SECTOR]!;
+  return near >= 0 ? near : batch.far[index]!;
 }
 
 /** Takes what left the batch out of its unmap operations. */
