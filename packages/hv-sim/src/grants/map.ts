@@ -2,7 +2,7 @@ import { InvariantError, invariant } from '@paravirt/event-bus/contract';
 import type { MapOp } from '@paravirt/gnttab';
 import { BY_GRANT as GRANT_UNMAP, PAGE_WORDS, BY_REPLACE as REPLACEMENT } from '../memory/address-space.ts';
 import { COUNTS, type Frames } from '../memory/frames.ts';
-import type { Pulse } from '../time/pulse.ts';
+import { mixed, type Pulse } from '../time/pulse.ts';
 import * as codes from './codes.ts';
 import { ACTIVE } from './grant-table.ts';
 import type { DeviceUnmapOp } from './hypercalls.ts';
@@ -87,6 +87,10 @@ export class GrantMaps {
     let table = mapper.grants;
     let { active } = table;
     let entries = 0;
+    let frame = -1;
+    let { u32 } = this.#frames.banks[0]!.views;
+    let base = 0;
+    let { hash } = pulse;
     for (let i = 0; i < count; i++) {
       const op = ops[i]!;
       const { domid, ref, vfn, flags } = op;
@@ -96,6 +100,7 @@ export class GrantMaps {
         table = granter.grants;
         active = table.active;
         // Nobody's, and not plain: no reference is below 0, so each goes the long way.
+        frame = -1;
         entries = table.plain === 1 && granter.id === domid && policy.mayMap === undefined ? table.entries : 0;
       }
       const at = ref << ACTIVE_SHIFT;
@@ -112,8 +117,12 @@ export class GrantMaps {
         (near[page]! & PRESENT) === 0
       ) {
         const readonly = (flags & READONLY) !== 0;
-        const { u32 } = table.sharedViews[ref >>> 9]!;
-        const word = table.sharedWord[ref >>> 9]! + ((ref & 511) << 1);
+        if (ref >>> 9 !== frame) {
+          frame = ref >>> 9;
+          u32 = table.sharedViews[frame]!.u32;
+          base = table.sharedWord[frame]!;
+        }
+        const word = base + ((ref & 511) << 1);
         const header = u32[word]!;
         if ((header & ENTRY_MASK) === PERMIT_ACCESS && header >>> 16 === id && (readonly || (header & GTF_READONLY) === 0)) {
           const gfn = u32[word + 1]!;
@@ -147,13 +156,16 @@ export class GrantMaps {
         }
       }
       if (status !== OKAY) {
+        pulse.hash = hash;
         status = this.map(mapper, op);
+        hash = pulse.hash;
         // It may have grown the window.
         near = space.near;
       }
       op.status = status;
-      pulse.note(ref, status);
+      hash = mixed(hash, ref, status);
     }
+    pulse.hash = hash;
   }
 
   /** Carries out one element. @returns its status; `handle` and `mfn` of `op` are written when it is 0. */
@@ -235,6 +247,10 @@ export class GrantMaps {
     let granter = mapper;
     let table = mapper.grants;
     let { active } = table;
+    let frame = -1;
+    let { u16 } = this.#frames.banks[0]!.views;
+    let base = 0;
+    let { hash } = pulse;
     for (let i = 0; i < count; i++) {
       const op = ops[i]!;
       const { handle, vfn } = op;
@@ -244,6 +260,7 @@ export class GrantMaps {
         const domid = track.domidOf(handle);
         if (domid !== from) {
           from = domid;
+          frame = -1;
           granter = parties[domid] ?? mapper;
           table = granter.grants;
           active = table.active;
@@ -268,8 +285,12 @@ export class GrantMaps {
           space.pages--;
           active[at] = 0;
           table.pinned--;
-          const { u16 } = table.sharedViews[ref >>> 9]!;
-          const half = (table.sharedWord[ref >>> 9]! + ((ref & 511) << 1)) << 1;
+          if (ref >>> 9 !== frame) {
+            frame = ref >>> 9;
+            u16 = table.sharedViews[frame]!.u16;
+            base = table.sharedWord[frame]!;
+          }
+          const half = (base + ((ref & 511) << 1)) << 1;
           // The other bits as the guest has them by now.
           u16[half] = u16[half]! & ~(READING | WRITING);
           counts[counted] = counts[counted]! - 1;
@@ -284,13 +305,16 @@ export class GrantMaps {
       }
       if (status !== OKAY) {
         const { mfn } = op;
+        pulse.hash = hash;
         // Without a frame named, an address of 0 stands for the device mapping.
         if (mfn === undefined) status = this.unmap(mapper, handle, vfn, vfn === 0, -1, 0);
         else status = this.unmap(mapper, handle, vfn, mfn !== 0, mfn, 0);
+        hash = pulse.hash;
       }
       op.status = status;
-      pulse.note(handle, status);
+      hash = mixed(hash, handle, status);
     }
+    pulse.hash = hash;
   }
 
   /**

@@ -10,10 +10,7 @@ export class Pulse {
 
   /** Mixes two numbers in. A few ns. */
   note(a: number, b: number): void {
-    let h = Math.imul(this.hash ^ a, 0x85eb_ca6b);
-    h = (h << 15) | (h >>> 17);
-    h = Math.imul(h ^ b, 0xc2b2_ae35);
-    this.hash = h ^ (h >>> 13);
+    this.hash = mixed(this.hash, a, b);
   }
 
   /** Mixes a number with a fraction in, by its bits. */
@@ -38,4 +35,12 @@ export class Pulse {
   noteText(text: string): void {
     for (let i = 0; i < text.length; i++) this.note(text.charCodeAt(i), i);
   }
+}
+
+/** A hash with two numbers mixed in: what `note` does, for a loop that notes many. */
+export function mixed(hash: number, a: number, b: number): number {
+  let h = Math.imul(hash ^ a, 0x85eb_ca6b);
+  h = (h << 15) | (h >>> 17);
+  h = Math.imul(h ^ b, 0xc2b2_ae35);
+  return h ^ (h >>> 13);
 }
