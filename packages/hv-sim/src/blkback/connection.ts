@@ -5,10 +5,10 @@ import type { Disk } from '../disks/disk.ts';
 import { DiskIo } from './disk-io.ts';
 import { isRefusal } from './errors.ts';
 import type { FrontendKeys, KeyFault, QueueKeys } from './handshake.ts';
-import { mapOps, QueueMappings } from './mapping.ts';
+import { QueueMappings } from './mapping.ts';
 import type { BlkbackSettings } from './options.ts';
 import { BackQueue } from './queue.ts';
-import { TransferBatches } from './transfer-batch.ts';
+import { mapOps, TransferBatches } from './transfer-batch.ts';
 import { type Turns, TurnTaker } from './turns.ts';
 import type { BlkbackCounters, BlkbackDeps, LocatedPage } from './types.ts';
 

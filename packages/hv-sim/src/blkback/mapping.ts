@@ -4,13 +4,7 @@ import { isRefusal } from './errors.ts';
 import { PagePool } from './page-pool.ts';
 import { PersistentGrants } from './persistent-grants.ts';
 import type { BackRequest } from './request.ts';
-import { BATCH_PAGES } from './transfer-batch.ts';
 import type { AddressSource, BlkbackCounters, GrantMapper } from './types.ts';
-
-/** Map operations for one batch, shared by everything that maps within one call. */
-export function mapOps(): MapOp[] {
-  return Array.from({ length: BATCH_PAGES }, () => ({ vfn: 0, flags: 0, ref: 0, domid: 0, status: 0, handle: 0, mfn: 0 }));
-}
 
 /** What a queue's mappings need. */
 export interface MappingSetup {
@@ -46,8 +40,7 @@ export const RETRYING = 2;
 export class QueueMappings {
   readonly grants: GrantMapper;
   private readonly frontend: number;
-  /** Operations for one batch, of whoever maps within one call. */
-  readonly scratch: readonly MapOp[];
+  private readonly scratch: readonly MapOp[];
   private readonly counters: BlkbackCounters;
   readonly pool: PagePool;
   readonly persistent: PersistentGrants | undefined;

@@ -1,9 +1,14 @@
-import type { MemoryViews, UnmapBatch, UnmapOp } from '@paravirt/gnttab';
+import type { MapOp, MemoryViews, UnmapBatch } from '@paravirt/gnttab';
 
 /** Requests of a batch at most: what a ring of one page holds. */
 export const BATCH_REQUESTS = 32;
 /** Pages of a batch at most: what one request may map, 256 segments and the pages that name them. */
 export const BATCH_PAGES = 264;
+
+/** Map operations for one batch. */
+export function mapOps(): MapOp[] {
+  return Array.from({ length: BATCH_PAGES }, () => ({ vfn: 0, flags: 0, ref: 0, domid: 0, status: 0, handle: 0, mfn: 0 }));
+}
 
 /** Words of a request in `words`, to be combined with `request << shift`. The operation of one that left the batch is `gone`. */
 export const ROW: {
@@ -44,9 +49,10 @@ export class TransferBatch {
   readonly lastSect: Uint8Array = new Uint8Array(BATCH_PAGES);
   readonly views: MemoryViews[] = [];
   readonly starts: number[] = new Array<number>(BATCH_PAGES).fill(0);
-  /** What is to be unmapped at the end, page by page. */
-  readonly unmaps: UnmapBatch & { readonly ops: UnmapOp[] } = {
-    ops: Array.from({ length: BATCH_PAGES }, () => ({ vfn: 0, handle: 0, status: 0 })),
+  /** By page: how it is mapped; what was mapped unmaps by the same operation. */
+  readonly ops: MapOp[] = mapOps();
+  readonly unmaps: UnmapBatch & { readonly ops: MapOp[] } = {
+    ops: this.ops,
     count: 0,
     done: (result) => this.owner!.batchDone(this, result),
   };

@@ -1,5 +1,4 @@
 import type { EventBus } from '@paravirt/event-bus';
-import type { MapOp } from '@paravirt/gnttab';
 import { type BackRing, BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, GNTMAP, GNTST, ONE_SEGMENT } from '@paravirt/xen-abi';
 import type { Disk } from '../disks/disk.ts';
 import { type DiskIo, SECTOR as SECTOR_BYTES, unanswered } from './disk-io.ts';
@@ -67,7 +66,6 @@ export class Transfers implements BatchOwner {
   private readonly mappings: QueueMappings;
   private readonly table: PersistentGrants | undefined;
   private readonly pool: PagePool;
-  private readonly ops: readonly MapOp[];
   private readonly grants: GrantMapper;
   private readonly frontend: number;
   private readonly io: DiskIo;
@@ -93,7 +91,6 @@ export class Transfers implements BatchOwner {
     this.mappings = mappings;
     this.table = mappings.persistent;
     this.pool = mappings.pool;
-    this.ops = mappings.scratch;
     this.grants = mappings.grants;
     this.frontend = setup.frontend;
     this.io = setup.io;
@@ -134,8 +131,8 @@ export class Transfers implements BatchOwner {
       this.run();
       batch = this.batch;
     }
-    const { ring, ops, frontend, table, pool, time } = this;
-    const { words, far, vfns, firstSect, lastSect, entries } = batch!;
+    const { ring, frontend, table, pool, time } = this;
+    const { words, far, vfns, firstSect, lastSect, entries, ops } = batch!;
     const { sectors: end, mask } = bounds;
     const readonly = bounds.readonly === true;
     const start = batch!.count;
@@ -223,7 +220,8 @@ export class Transfers implements BatchOwner {
       if (!this.find(table, request, count, batch)) return false;
     } else {
       if (pool.free < count && !pool.grow(count)) return false;
-      const { ops, frontend } = this;
+      const { ops } = batch;
+      const { frontend } = this;
       const flags = operation === READ ? HOST_MAP : HOST_MAP_READONLY;
       for (let i = 0; i < count; i++) {
         const op = ops[first + i]!;
@@ -279,8 +277,8 @@ export class Transfers implements BatchOwner {
     const { table, mappings } = this;
     batch.pages = 0;
     if (table === undefined) {
-      const result = this.grants.mapRefs(this.ops, pages);
-      if (result !== 0 || !this.allMapped(batch, pages)) {
+      const result = this.grants.mapRefs(batch.ops, pages);
+      if (result !== 0 || !allMapped(batch, pages)) {
         this.runAlone(batch, count, result);
         return;
       }
@@ -294,22 +292,6 @@ export class Transfers implements BatchOwner {
     mappings.unmap(batch.unmaps);
     // A page is in use: the batch waits for it, and another takes its place.
     if (batch.unmaps.count > 0) this.batch = this.batches.take(this);
-  }
-
-  /** Whether every page was mapped; then the way back is noted while the operations are at hand. */
-  private allMapped(batch: TransferBatch, pages: number): boolean {
-    const { ops } = this;
-    const { unmaps } = batch;
-    const back = unmaps.ops;
-    for (let i = 0; i < pages; i++) {
-      const op = ops[i]!;
-      if (op.status !== MAP_OKAY) return false;
-      const unmap = back[i]!;
-      unmap.vfn = op.vfn;
-      unmap.handle = op.handle;
-    }
-    unmaps.count = pages;
-    return true;
   }
 
   /** Hands every request to the disk, in their order. */
@@ -373,7 +355,7 @@ export class Transfers implements BatchOwner {
   /** The disk did not simply carry the request out: it leaves the batch, with its pages. */
   private separate(request: BackRequest, batch: TransferBatch, index: number): void {
     const at = index << SHIFT;
-    const { words, unmaps } = batch;
+    const { words } = batch;
     this.fill(request, batch, index);
     words[at | OPERATION] = GONE;
     request.stage = DONE;
@@ -383,8 +365,9 @@ export class Transfers implements BatchOwner {
     else {
       mapped.count = segments;
       for (let i = 0; i < segments; i++) {
-        mapped.ops[i]!.vfn = unmaps.ops[first + i]!.vfn;
-        mapped.ops[i]!.handle = unmaps.ops[first + i]!.handle;
+        const op = batch.ops[first + i]!;
+        mapped.ops[i]!.vfn = op.vfn;
+        mapped.ops[i]!.handle = op.handle;
       }
     }
     if (request.waiting === 0) this.owner.finish(request);
@@ -392,19 +375,17 @@ export class Transfers implements BatchOwner {
 
   /** Not everything could be mapped: what could is carried out, request by request. */
   private runAlone(batch: TransferBatch, count: number, result: number): void {
-    const { mappings, owner, ops } = this;
+    const { mappings, owner } = this;
     const alone: BackRequest[] = [];
     const outcomes: number[] = [];
     batch.unmaps.count = 0;
     batch.count = 0;
-    // The operations are used again by whatever is mapped or unmapped from here on.
-    const own = Array.from({ length: count }, (_, i) => {
-      const at = i << SHIFT;
-      const first = batch.words[at | FIRST_PAGE]!;
-      return ops.slice(first, first + batch.words[at | SEGMENTS]!).map((op) => ({ ...op }));
-    });
     for (let i = 0; i < count; i++) alone.push(this.fill(owner.acquire(), batch, i));
-    for (let i = 0; i < count; i++) outcomes.push(mappings.settleOne(alone[i]!, own[i]!, this.time, this.resume, result));
+    for (let i = 0; i < count; i++) {
+      const first = batch.words[(i << SHIFT) | FIRST_PAGE]!;
+      const own = batch.ops.slice(first, first + alone[i]!.segments);
+      outcomes.push(mappings.settleOne(alone[i]!, own, this.time, this.resume, result));
+    }
     for (let i = 0; i < count; i++) if (outcomes[i] !== RETRYING) owner.dataMapped(alone[i]!, outcomes[i]!);
   }
 
@@ -465,6 +446,14 @@ export class Transfers implements BatchOwner {
   }
 }
 
+/** Whether every page was mapped; then every one is to be unmapped. */
+function allMapped(batch: TransferBatch, pages: number): boolean {
+  const { ops } = batch;
+  for (let i = 0; i < pages; i++) if (ops[i]!.status !== MAP_OKAY) return false;
+  batch.unmaps.count = pages;
+  return true;
+}
+
 function sectorOf(batch: TransferBatch, index: number): number {
   const near = batch.words[(index << SHIFT) | SECTOR]!;
   return near >= 0 ? near : batch.far[index]!;
@@ -472,8 +461,7 @@ function sectorOf(batch: TransferBatch, index: number): number {
 
 /** Takes what left the batch out of its unmap operations. */
 function closeUp(batch: TransferBatch, count: number): void {
-  const { words, unmaps } = batch;
-  const { ops } = unmaps;
+  const { words, unmaps, ops } = batch;
   if (unmaps.count === 0) return;
   let left = 0;
   for (let i = 0; i < count; i++) {
@@ -481,8 +469,9 @@ function closeUp(batch: TransferBatch, count: number): void {
     if (words[at | OPERATION] === GONE) continue;
     const first = words[at | FIRST_PAGE]!;
     for (let k = first; k < first + words[at | SEGMENTS]!; k++) {
-      ops[left]!.vfn = ops[k]!.vfn;
-      ops[left]!.handle = ops[k]!.handle;
+      const op = ops[k]!;
+      ops[k] = ops[left]!;
+      ops[left] = op;
       left++;
     }
   }
