@@ -159,28 +159,19 @@ export function readRequestWords(u32: Uint32Array, at: number, head: number, idW
   out.lastSect[0] = sectors >>> 8;
 }
 
-/** Words that `readOneSegmentWords` writes: the id, the sector, both low half first, the reference, and the first and last sector. */
+/**
+ * The words of a direct request of one segment, from the word of its id on: for one who takes many where they stand, without an object
+ * of each. `sects` holds the first and the last sector in its two low bytes. The word before them all is the slot's first: the operation
+ * in the low byte, the number of segments in the next, and the handle.
+ */
 export const ONE_SEGMENT: {
-  readonly words: 6;
+  readonly idLo: 0;
+  readonly idHi: 1;
   readonly sectorLo: 2;
   readonly sectorHi: 3;
   readonly gref: 4;
   readonly sects: 5;
-} = { words: 6, sectorLo: 2, sectorHi: 3, gref: 4, sects: 5 };
-
-/**
- * Reads what follows the first word of a direct request of one segment, each word once, into six words of `out` from `to` on, as
- * `ONE_SEGMENT` says: for one who takes many and wants no object of each. As signed words; the sectors are two bytes.
- */
-export function readOneSegmentWords(u32: Uint32Array, at: number, idWord: number, out: Int32Array, to: number): void {
-  const word = at + idWord;
-  out[to] = u32[word]!;
-  out[to + 1] = u32[word + 1]!;
-  out[to + 2] = u32[word + 2]!;
-  out[to + 3] = u32[word + 3]!;
-  out[to + 4] = u32[word + 4]!;
-  out[to + 5] = u32[word + 5]! & 0xffff;
-}
+} = { idLo: 0, idHi: 1, sectorLo: 2, sectorHi: 3, gref: 4, sects: 5 };
 
 function readOtherTail(u32: Uint32Array, head: number, at: number, out: BlockRequest): void {
   if ((head & 0xff) === OP_INDIRECT) readIndirectTail(u32, head, at, out);

@@ -139,21 +139,15 @@ export class BackRing {
     this.reqCons = (this.reqCons + 1) >>> 0;
   }
 
-  /** The first word of the next request, read once; one of the two calls below takes the request. Ask `unconsumed()` first. */
-  requestHead(): number {
-    return this.shared.readHead(this.reqCons);
-  }
-
-  /** `getRequest` where `requestHead` gave `head`. */
+  /** `getRequest` of a slot in one piece, whose first word was read before, as `head`. */
   getRequestBehind(head: number, out: BlockRequest): void {
     this.shared.readRequestBehind(this.reqCons, head, out);
     this.reqCons = (this.reqCons + 1) >>> 0;
   }
 
-  /** The same for a direct request of one segment, into six words of `out` as `ONE_SEGMENT` says. */
-  getOneSegmentBehind(out: Int32Array, to: number): void {
-    this.shared.readOneSegmentBehind(this.reqCons, out, to);
-    this.reqCons = (this.reqCons + 1) >>> 0;
+  /** Takes the next `count` requests, which were read where they stand. */
+  skipRequests(count: number): void {
+    this.reqCons = (this.reqCons + count) >>> 0;
   }
 
   /** Writes a response into the next slot; nobody sees it before `push`. `status` is a BLKIF_RSP_*. */

@@ -1,7 +1,6 @@
 import {
   type BlockRequest,
   type BlockResponse,
-  readOneSegmentWords,
   readRequestWords,
   readResponseWords,
   writeRequestWords,
@@ -56,7 +55,8 @@ export class SharedRing {
   readonly responseBytes: number;
   private readonly mask: number;
   private readonly slotWords: number;
-  private readonly idWord: number;
+  /** Words from the start of a slot to the request's id. */
+  readonly idWord: number;
   /** The views of the first page, and the header's first word in them. */
   private readonly views: MemoryViews;
   private readonly header: number;
@@ -154,33 +154,31 @@ export class SharedRing {
 
   /** Reads the slot of `index` as a request, each word once. Allocates nothing, never throws. */
   readRequest(index: number, out: BlockRequest): void {
-    this.readRequestBehind(index, this.readHead(index), out);
+    const slot = index & this.mask;
+    const at = this.slotAt[slot]!;
+    if (at >= 0) readRequestWords(this.views.u32, at, this.views.u32[at]!, this.idWord, out);
+    else {
+      this.gather(slot);
+      readRequestWords(this.scratch, 0, this.scratch[0]!, this.idWord, out);
+    }
+  }
+
+  /** `readRequest` of a slot in one piece, whose first word was read before, as `head`. */
+  readRequestBehind(index: number, head: number, out: BlockRequest): void {
+    readRequestWords(this.views.u32, this.slotAt[index & this.mask]!, head, this.idWord, out);
   }
 
   /**
-   * Reads the first word of the slot of `index`, once: the operation in the low byte, and in the next the number of segments, of an
-   * operation that has one there. What is behind it is read by one of the two calls below, before any other.
+   * The first word of the slot of `index` in `words`, or -1 where it does not lie in one piece. For one who reads a request where it
+   * stands: each word once, and nothing is believed that was read again.
    */
-  readHead(index: number): number {
-    const slot = index & this.mask;
-    const at = this.slotAt[slot]!;
-    if (at >= 0) return this.views.u32[at]!;
-    this.gather(slot);
-    return this.scratch[0]!;
+  wordOf(index: number): number {
+    return this.slotAt[index & this.mask]!;
   }
 
-  /** Reads what is behind `head`, which `readHead` gave for `index`, as a request, each word once. */
-  readRequestBehind(index: number, head: number, out: BlockRequest): void {
-    const at = this.slotAt[index & this.mask]!;
-    if (at >= 0) readRequestWords(this.views.u32, at, head, this.idWord, out);
-    else readRequestWords(this.scratch, 0, head, this.idWord, out);
-  }
-
-  /** Reads what is behind the head of a direct request of one segment into six words of `out`, as `ONE_SEGMENT` says, each once. */
-  readOneSegmentBehind(index: number, out: Int32Array, to: number): void {
-    const at = this.slotAt[index & this.mask]!;
-    if (at >= 0) readOneSegmentWords(this.views.u32, at, this.idWord, out, to);
-    else readOneSegmentWords(this.scratch, 0, this.idWord, out, to);
+  /** The words of the ring's first page and of all memory around it. A growing memory replaces them. */
+  get words(): Uint32Array {
+    return this.views.u32;
   }
 
   /** Clears the slot of `index` and writes the request's fields. Allocates nothing. */

@@ -16,7 +16,7 @@ import { PersistentCare } from './persistent-care.ts';
 import { QueueFacts } from './queue-facts.ts';
 import type { QueueSetup } from './queue-setup.ts';
 import { BackRequest, DATA, DISCARDING, DONE, POSTFLUSH, PREFLUSH, RequestList, type RequestOwner } from './request.ts';
-import { NO_MORE, ONE_IN_CURRENT, type TransferOwner, Transfers } from './transfers.ts';
+import { NO_MORE, ONE_IN_CURRENT, ONE_IN_PIECES, type TransferOwner, Transfers } from './transfers.ts';
 import type { BlkbackCounters } from './types.ts';
 import { type Bounds, discardFault, segmentCountFault, transferFault } from './validation.ts';
 
@@ -175,7 +175,8 @@ export class BackQueue implements RequestOwner, TransferOwner {
     this.inFlight += taken;
     counters.requests += taken;
     if (next === NO_MORE) return;
-    if (next !== ONE_IN_CURRENT) this.ring.getRequestBehind(next, request);
+    if (next >= 0) this.ring.getRequestBehind(next, request);
+    else if (next === ONE_IN_PIECES) this.ring.getRequest(request);
     this.cost++;
     this.inFlight++;
     counters.requests++;

@@ -23,7 +23,7 @@ const BYTES = SECTOR_BYTES;
 const SEGMENTS_MAX = BLKIF_MAX_SEGMENTS_PER_REQUEST;
 const REQUESTS_MAX = BATCH_REQUESTS;
 const PAGES_MAX = BATCH_PAGES;
-const { sectorLo: SECTOR_LO, sectorHi: SECTOR_HI, gref: GREF, sects: SECTS } = ONE_SEGMENT;
+const { idHi: HI, sectorLo: SECTOR_LO, sectorHi: SECTOR_HI, gref: GREF, sects: SECTS } = ONE_SEGMENT;
 /** Sectors from here on do not fit into a word. */
 const FAR = 0x8000_0000;
 /** Operation and number of segments in a request's first word, and what they are in a read or a write of one segment. */
@@ -36,6 +36,8 @@ const { shift: SHIFT, idHi: ID_HI, operation: OPERATION, segments: SEGMENTS, fir
 export const NO_MORE = -1;
 /** `takeOnes` took a request that has to go the long way. */
 export const ONE_IN_CURRENT = -2;
+/** The next request does not lie in one piece. */
+export const ONE_IN_PIECES = -3;
 
 /** The queue that transfers belong to. */
 export interface TransferOwner {
@@ -123,7 +125,7 @@ export class Transfers implements BatchOwner {
    * Takes requests of one segment from the ring into the batch, at most `most`, as long as the next one is such. In one loop and
    * without an object for each: nearly all requests pass here. One that is found to be wrong, or to need the long way, stands in
    * `current` when this returns.
-   * @returns the first word of the next request where it is another kind; `NO_MORE`; `ONE_IN_CURRENT`.
+   * @returns the first word of the next request where it is another kind; `NO_MORE`; `ONE_IN_CURRENT`; `ONE_IN_PIECES`.
    */
   takeOnes(current: BackRequest, bounds: Bounds, most: number): number {
     let { batch } = this;
@@ -132,34 +134,43 @@ export class Transfers implements BatchOwner {
       batch = this.batch;
     }
     const { ring, frontend, table, pool, time } = this;
+    const { shared } = ring;
+    const { words: u32, idWord } = shared;
     const { words, far, vfns, firstSect, lastSect, entries, ops } = batch!;
     const { sectors: end, mask } = bounds;
     const readonly = bounds.readonly === true;
     const start = batch!.count;
     let { count, pages } = batch!;
-    const room = Math.min(most, REQUESTS_MAX - count, PAGES_MAX - pages);
+    const limit = count + Math.min(most, REQUESTS_MAX - count, PAGES_MAX - pages);
     let left = NO_MORE;
-    for (const limit = count + room; count < limit; count++) {
-      const head = ring.requestHead();
+    for (let cons = ring.reqCons | 0; count < limit; count++, cons++) {
+      const slot = shared.wordOf(cons);
+      if (slot < 0) {
+        left = ONE_IN_PIECES;
+        break;
+      }
+      const head = u32[slot]!;
       if ((head & ONE_MASK) !== ONE) {
         left = head;
         break;
       }
-      const at = count << SHIFT;
-      ring.getOneSegmentBehind(words, at);
-      const sects = words[at | SECTS]!;
+      const word = slot + idWord;
+      const idLo = u32[word]!;
+      const idHi = u32[word + HI]!;
+      const sectorLo = u32[word + SECTOR_LO]!;
+      const sectorHi = u32[word + SECTOR_HI]!;
+      const gref = u32[word + GREF]!;
+      const sects = u32[word + SECTS]! & 0xffff;
       const first = sects & 0xff;
       const last = sects >>> 8;
-      const gref = words[at | GREF]! >>> 0;
       const length = last - first + 1;
       const write = head & 0xff;
-      const sector = (words[at | SECTOR_LO]! >>> 0) + (words[at | SECTOR_HI]! >>> 0) * 0x1_0000_0000;
       let vfn = -1;
       if (
         last <= SECT_MAX &&
         first <= last &&
-        sector + length <= end &&
-        (mask === 0 || ((length | words[at | SECTOR_LO]!) & mask) === 0) &&
+        (sectorHi === 0 ? sectorLo : sectorHi * 0x1_0000_0000 + sectorLo) + length <= end &&
+        ((length | sectorLo) & mask) === 0 &&
         (!readonly || write === 0)
       ) {
         if (table !== undefined) {
@@ -179,25 +190,38 @@ export class Transfers implements BatchOwner {
         }
       }
       if (vfn === -1) {
-        fillOne(current, words, at, head, sector);
+        current.operation = write;
+        current.nrSegments = 1;
+        current.idLo = idLo;
+        current.idHi = idHi;
+        current.setSectorHalves(sectorLo, sectorHi);
+        current.setSegment(0, gref, first, last);
         left = ONE_IN_CURRENT;
         break;
       }
       vfns[pages] = vfn;
       firstSect[pages] = first;
       lastSect[pages] = last;
-      words[at | SECTOR] = sector < FAR ? sector : -1;
-      if (sector >= FAR) far[count] = sector;
+      const at = count << SHIFT;
+      words[at] = idLo;
+      words[at | ID_HI] = idHi;
       words[at | OPERATION] = write;
       words[at | SEGMENTS] = 1;
       words[at | FIRST_PAGE] = pages;
       words[at | SECTORS] = length;
+      if (sectorHi === 0 && sectorLo < FAR) words[at | SECTOR] = sectorLo;
+      else {
+        words[at | SECTOR] = -1;
+        far[count] = sectorHi * 0x1_0000_0000 + sectorLo;
+      }
       pages++;
     }
-    if (table !== undefined) this.counters.persistentHits += count - start;
+    const taken = count - start;
+    ring.skipRequests(left === ONE_IN_CURRENT ? taken + 1 : taken);
+    if (table !== undefined) this.counters.persistentHits += taken;
     batch!.count = count;
     batch!.pages = pages;
-    this.taken = count - start;
+    this.taken = taken;
     return left;
   }
 
@@ -476,16 +500,4 @@ function closeUp(batch: TransferBatch, count: number): void {
     }
   }
   unmaps.count = left;
-}
-
-/** A request of one segment, read flat, as the long way wants it. */
-function fillOne(request: BackRequest, words: Int32Array, at: number, head: number, sector: number): void {
-  request.operation = head & 0xff;
-  request.nrSegments = 1;
-  request.idLo = words[at]! >>> 0;
-  request.idHi = words[at | ID_HI]! >>> 0;
-  request.sectorLo = words[at | SECTOR_LO]! >>> 0;
-  request.sectorHi = words[at | SECTOR_HI]! >>> 0;
-  request.sector = request.sectorExact ? sector : Number.POSITIVE_INFINITY;
-  request.setSegment(0, words[at | GREF]! >>> 0, words[at | SECTS]! & 0xff, words[at | SECTS]! >>> 8);
 }

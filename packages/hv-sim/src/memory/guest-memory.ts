@@ -54,7 +54,7 @@ export class GuestMemory {
   #backing: Int32Array;
   /** Guest frame and host page of translations for writing, by the frame's low bits. Right while the slots' generation is `#knownAt`. */
   readonly #known: Int32Array = new Int32Array(REMEMBERED * 2).fill(-1);
-  #knownAt: number = Number.NaN;
+  #knownAt = -1;
   #hostPages: number;
   readonly ramPages: number;
   readonly specialGfn: number;
