@@ -1,6 +1,6 @@
 import type { EventBus } from '@paravirt/event-bus';
 import type { Gfn, Gref, Port } from '@paravirt/event-bus/contract';
-import { BLKIF_OP, BlockRequest, BlockResponse, type FrontRing } from '@paravirt/xen-abi';
+import { BLKIF_OP, BlockResponse, type FrontRing } from '@paravirt/xen-abi';
 import { ERRNO } from './errors.ts';
 import type { BlkfrontEvents } from './events.ts';
 import type { Features } from './features.ts';
@@ -43,8 +43,6 @@ export class Ring {
   /** Whether a page of the caller's may go on the wire as it is. */
   private readonly unbounced: boolean;
   private readonly issuer: Issuer;
-  /** A request of one page: what all of them have in common is filled in once. */
-  private readonly wire: BlockRequest = new BlockRequest();
   private readonly answer: BlockResponse = new BlockResponse();
   private readonly stalled: Shadow[] = [];
   private published = 0;
@@ -70,8 +68,6 @@ export class Ring {
     this.persistent = parts.persistent;
     this.unbounced = parts.persistent || !parts.bounceAll;
     this.issuer = new Issuer(parts);
-    this.wire.handle = parts.handle;
-    this.wire.nrSegments = 1;
   }
 
   /** Requests taken and not completed. */
@@ -141,7 +137,7 @@ export class Ring {
     cookie: number,
     sink: OnDone,
   ): number {
-    const { shadows, wire } = this;
+    const { shadows } = this;
     const r = shadows.take();
     if (r === null) return this.refused(ERRNO.EBUSY);
     const gfn = gfns[start >>> 12]! as Gfn;
@@ -176,12 +172,7 @@ export class Ring {
     const generation = (r.generation + 1) & 0x7fff_ffff;
     r.generation = generation;
     const first = (start & 4095) >>> 9;
-    wire.operation = op;
-    wire.idLo = r.id;
-    wire.idHi = generation;
-    wire.sectorLo = sector;
-    wire.setSegment(0, gref, first, first + count - 1);
-    this.ring.putRequest(wire);
+    this.ring.putPage(op, this.parts.handle, r.id, generation, sector, gref, first, first + count - 1);
     const { figures } = this;
     figures.segments++;
     figures.requests++;
