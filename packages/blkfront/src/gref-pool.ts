@@ -87,19 +87,19 @@ export class GrefPool {
    * kept by it until `retry` succeeds.
    */
   close(gref: Gref, gfn: Gfn, page: number): boolean {
-    this.live--;
-    if (!this.grants.revoke(gref)) return this.setAside(gref, gfn, page);
-    this.unclaim(gref);
-    return true;
+    if (this.closeIdle(gref)) return true;
+    this.setAside(gref, gfn, page);
+    return false;
   }
 
-  private setAside(gref: Gref, gfn: Gfn, page: number): false {
+  /** What `close` does about a reference that `closeIdle` would not close. */
+  setAside(gref: Gref, gfn: Gfn, page: number): void {
+    this.live--;
     this.held.push(gref);
     this.heldGfns.push(gfn);
     this.heldPages.push(page);
     this.quarantinedEver++;
     this.onHeld(gref, gfn);
-    return false;
   }
 
   /** Closes a reference unless the peer maps it; then it stays open, as a persistent grant, and the answer is false. */

@@ -10,12 +10,12 @@ import type { PinnedTable } from './pinned.ts';
 import type { Carried, QueueParts } from './queue-parts.ts';
 import { checkRequest } from './request-check.ts';
 import type { SegmentWriter } from './segments.ts';
-import { MODE, type Shadow, type Shadows, SLOT } from './shadows.ts';
+import { ROW, type Shadow, type Shadows, SLOT } from './shadows.ts';
 import { type OnDone, OP, type QueueFigures } from './types.ts';
 
 // Of this module alone: what is imported is loaded from its module at every use.
 const { READ, WRITE } = OP;
-const { DIRECT, PINNED } = MODE;
+const { SHIFT, WHAT, GENERATION, GREF, COOKIE, LIVE, PINNED } = ROW;
 const { ON_RING, STALLED } = SLOT;
 
 /**
@@ -35,7 +35,6 @@ export class Ring {
   private readonly segments: SegmentWriter;
   private readonly refs: GrefPool;
   private readonly pinned: PinnedTable;
-  private readonly segRef: Uint32Array;
   private readonly features: Features;
   private readonly bus: EventBus<BlkfrontEvents> | undefined;
   private readonly tap: QueueParts['tap'];
@@ -60,7 +59,6 @@ export class Ring {
     this.segments = parts.segments;
     this.refs = parts.refs;
     this.pinned = parts.pinned;
-    this.segRef = parts.shadows.segRef;
     this.features = parts.features;
     this.figures = parts.figures;
     this.bus = parts.bus;
@@ -111,6 +109,7 @@ export class Ring {
       (sector | 0) === sector &&
       (count | 0) === count &&
       (start | 0) === start &&
+      (cookie | 0) === cookie &&
       sector >= 0 &&
       count > 0 &&
       start >= 0 &&
@@ -137,46 +136,33 @@ export class Ring {
     cookie: number,
     sink: OnDone,
   ): number {
-    const { shadows } = this;
-    const r = shadows.take();
-    if (r === null) return this.refused(ERRNO.EBUSY);
+    const { shadows, figures } = this;
+    const id = shadows.takeId();
+    if (id < 0) return this.refused(ERRNO.EBUSY);
     const gfn = gfns[start >>> 12]! as Gfn;
+    let what = op | (count << 8);
     let gref: Gref | -1;
     if (this.persistent) {
       gref = this.pinned.find(gfn);
       if (gref === -1) {
-        shadows.give(r);
+        shadows.giveId(id);
         return this.submitAny(op, sector, gfns, null, start, count, cookie, sink);
       }
-      r.mode = PINNED;
+      what |= PINNED;
     } else {
       gref = this.refs.claim();
-      if (gref === -1) return this.dry(r, 'references');
+      if (gref === -1) {
+        shadows.giveId(id);
+        return this.dry('references');
+      }
       this.refs.open(gref, gfn, op !== READ);
-      r.mode = DIRECT;
     }
-    r.op = op;
-    // A read and a write have the same numbers here and on the wire.
-    r.wireOp = op;
-    r.sector = sector;
-    r.count = count;
-    r.chunk = count;
-    r.start = start;
-    r.cookie = cookie;
-    r.gfns = gfns;
-    if (r.sink !== sink) r.sink = sink;
-    r.segments = 1;
-    r.whole = true;
-    r.state = ON_RING;
-    this.segRef[r.base] = gref;
-    const generation = (r.generation + 1) & 0x7fff_ffff;
-    r.generation = generation;
+    const generation = shadows.keep(id, what, gref, sector, start, cookie, gfns, sink);
     const first = (start & 4095) >>> 9;
-    this.ring.putPage(op, this.parts.handle, r.id, generation, sector, gref, first, first + count - 1);
-    const { figures } = this;
+    this.ring.putPage(op, this.parts.handle, id, generation, sector, gref, first, first + count - 1);
     figures.segments++;
     figures.requests++;
-    if (this.bus?.observed('blkfront:requested')) this.issuer.tell(r);
+    if (this.bus?.observed('blkfront:requested')) this.issuer.tell(shadows.at(id));
     if (this.plugs === 0) this.push();
     return 0;
   }
@@ -205,14 +191,16 @@ export class Ring {
     r.gfns = gfns;
     r.bytes = bytes;
     r.sink = sink;
-    if (!this.issuer.issue(r)) return this.dry(r, this.segments.shortOf);
+    if (!this.issuer.issue(r)) {
+      this.shadows.give(r);
+      return this.dry(this.segments.shortOf);
+    }
     if (this.plugs === 0) this.push();
     return 0;
   }
 
-  /** Refuses a request that had its shadow, but found no reference or page. */
-  private dry(r: Shadow, what: 'references' | 'pages'): number {
-    this.shadows.give(r);
+  /** Refuses a request that found no reference or page. */
+  private dry(what: 'references' | 'pages'): number {
     this.parts.onDry(this.index, what);
     return this.refused(ERRNO.EBUSY);
   }
@@ -266,7 +254,7 @@ export class Ring {
         for (let i = 0; i < waiting && !this.stopped; i++) {
           this.ring.getResponse(this.answer);
           handled++;
-          if (!this.complete()) break;
+          if (!this.completePage() && !this.complete()) break;
         }
         if (handled >= most && !this.stopped) {
           this.parts.onBacklog(this.index);
@@ -307,7 +295,7 @@ export class Ring {
   stop(): void {
     if (this.stopped) return;
     this.stopped = true;
-    for (const r of this.shadows.all) if (r.state === ON_RING) this.segments.close(r, false);
+    for (const r of this.shadows.outstanding()) if (r.state === ON_RING) this.segments.close(r, false);
     this.segments.destroy();
   }
 
@@ -342,25 +330,37 @@ export class Ring {
     this.parts.onRoom(this.index);
   }
 
+  /** Completes what nearly every answer is to: a request of one page, which went well, and which nobody watches. False: see `complete`. */
+  private completePage(): boolean {
+    const { answer, shadows } = this;
+    const id = answer.idLo;
+    if (id >= shadows.slots || answer.status !== 0) return false;
+    const { rows } = shadows;
+    const row = id << SHIFT;
+    const what = rows[row + WHAT]!;
+    if ((what & (LIVE | 0xff)) !== (answer.operation | LIVE) || rows[row + GENERATION] !== (answer.idHi | 0) || this.watched) return false;
+    this.figures.responses++;
+    rows[row + WHAT] = 0;
+    if ((what & PINNED) === 0) {
+      const gref = (rows[row + GREF]! >>> 0) as Gref;
+      if (!this.refs.closeIdle(gref)) this.refs.setAside(gref, shadows.gfnOf(id) as Gfn, -1);
+    }
+    shadows.giveId(id);
+    shadows.sinks[id]!(rows[row + COOKIE]!, 0);
+    return true;
+  }
+
   /** Checks the answer just copied and completes its request. False when the device is over. */
   private complete(): boolean {
     const { answer, shadows } = this;
     const id = answer.idLo;
-    const r = id < shadows.slots ? shadows.all[id]! : null;
-    if (r === null || r.state !== ON_RING || answer.idHi !== r.generation || answer.operation !== r.wireOp) return this.refuseAnswer(r);
-    this.figures.responses++;
-    if (!r.whole || answer.status !== 0) return this.completeAny(r, answer.status);
-    r.segments = 0;
-    if (r.mode === DIRECT) this.refs.close(this.segRef[r.base]! as Gref, r.gfns![r.start >>> 12]! as Gfn, -1);
-    return this.finish(r, 0);
-  }
-
-  private refuseAnswer(r: Shadow | null): false {
-    const { answer } = this;
-    if (r === null || r.state !== ON_RING || answer.idHi !== r.generation) {
+    const r = id < shadows.slots ? shadows.at(id) : null;
+    if (r === null || r.state !== ON_RING || answer.idHi !== shadows.generationOf(id)) {
       return this.breakDown(`a response names request ${answer.idHi}:${answer.idLo}, which is not under way`);
     }
-    return this.breakDown(`a response to operation ${r.wireOp} says ${answer.operation}`);
+    if (answer.operation !== r.wireOp) return this.breakDown(`a response to operation ${r.wireOp} says ${answer.operation}`);
+    this.figures.responses++;
+    return this.completeAny(r, answer.status);
   }
 
   private completeAny(r: Shadow, status: number): boolean {
@@ -410,10 +410,14 @@ export class Ring {
 
   private finish(r: Shadow, status: number): true {
     const { sink, cookie } = r;
-    if (this.tap.completed !== null || this.bus?.observed('blkfront:completed')) this.finishWatched(r, status);
+    if (this.watched) this.finishWatched(r, status);
     else this.shadows.give(r);
     sink(cookie, status);
     return true;
+  }
+
+  private get watched(): boolean {
+    return this.tap.completed !== null || (this.bus !== undefined && this.bus.observed('blkfront:completed'));
   }
 
   private finishWatched(r: Shadow, status: number): void {
