@@ -10,12 +10,11 @@ import type { PinnedTable } from './pinned.ts';
 import type { Carried, QueueParts } from './queue-parts.ts';
 import { checkRequest } from './request-check.ts';
 import type { SegmentWriter } from './segments.ts';
-import { ROW, type Shadow, type Shadows, SLOT } from './shadows.ts';
+import { type Shadow, type Shadows, SLOT } from './shadows.ts';
 import { type OnDone, OP, type QueueFigures } from './types.ts';
 
 // Of this module alone: what is imported is loaded from its module at every use.
 const { READ, WRITE } = OP;
-const { SHIFT, WHAT, GENERATION, GREF, COOKIE, LIVE, PINNED } = ROW;
 const { ON_RING, STALLED } = SLOT;
 
 /**
@@ -39,6 +38,7 @@ export class Ring {
   private readonly bus: EventBus<BlkfrontEvents> | undefined;
   private readonly tap: QueueParts['tap'];
   private readonly persistent: boolean;
+  private readonly handle: number;
   /** Whether a page of the caller's may go on the wire as it is. */
   private readonly unbounced: boolean;
   private readonly issuer: Issuer;
@@ -64,6 +64,7 @@ export class Ring {
     this.bus = parts.bus;
     this.tap = parts.tap;
     this.persistent = parts.persistent;
+    this.handle = parts.handle;
     this.unbounced = parts.persistent || !parts.bounceAll;
     this.issuer = new Issuer(parts);
   }
@@ -99,67 +100,49 @@ export class Ring {
     sink: OnDone,
   ): number {
     const f = this.features;
-    // Most of all requests move data within one page of the caller's: straight to the ring. Any other, and any that is refused,
-    // goes the longer way.
+    // What is a machine integer is known for one to the compiler from here on.
+    const from = sector | 0;
+    const sectors = count | 0;
+    const at = start | 0;
+    const mine = cookie | 0;
+    // Most of all requests move data within one page of the caller's: straight to the ring, in one body, because calls cost as much
+    // as what they do here. Any other, and any that is refused, goes the longer way.
     if (
-      gfns !== null &&
-      bytes === null &&
-      this.unbounced &&
-      (op === READ || (op === WRITE && !f.readonly)) &&
-      (sector | 0) === sector &&
-      (count | 0) === count &&
-      (start | 0) === start &&
-      (cookie | 0) === cookie &&
-      sector >= 0 &&
-      count > 0 &&
-      start >= 0 &&
-      sector + count <= f.sectors &&
-      ((sector | count) & f.granule) === 0 &&
-      (start & f.alignMask) === 0 &&
-      (start & 4095) + count * 512 <= 4096 &&
-      start >>> 12 < gfns.length &&
-      this.refusal === 0 &&
-      this.stalled.length === 0
+      gfns === null ||
+      bytes !== null ||
+      this.unbounced !== true ||
+      (op !== READ && (op !== WRITE || f.readonly)) ||
+      from !== sector ||
+      sectors !== count ||
+      at !== start ||
+      mine !== cookie ||
+      from < 0 ||
+      sectors <= 0 ||
+      at < 0 ||
+      from + sectors > f.sectors ||
+      ((from | sectors) & f.granule) !== 0 ||
+      (at & f.alignMask) !== 0 ||
+      ((at >>> 9) & 7) + sectors > 8 ||
+      at >>> 12 >= gfns.length ||
+      this.refusal !== 0 ||
+      this.stalled.length > 0
     ) {
-      return this.submitPage(op, sector, gfns, start, count, cookie, sink);
+      return this.submitAny(op, sector, gfns, bytes, start, count, cookie, sink);
     }
-    return this.submitAny(op, sector, gfns, bytes, start, count, cookie, sink);
-  }
-
-  /** `submit` of a read or a write that was checked and lies in one page, which is neither copied nor divided. */
-  private submitPage(
-    op: number,
-    sector: number,
-    gfns: ArrayLike<number>,
-    start: number,
-    count: number,
-    cookie: number,
-    sink: OnDone,
-  ): number {
     const { shadows, figures } = this;
     const id = shadows.takeId();
     if (id < 0) return this.refused(ERRNO.EBUSY);
-    const gfn = gfns[start >>> 12]! as Gfn;
-    let what = op | (count << 8);
-    let gref: Gref | -1;
-    if (this.persistent) {
-      gref = this.pinned.find(gfn);
-      if (gref === -1) {
-        shadows.giveId(id);
-        return this.submitAny(op, sector, gfns, null, start, count, cookie, sink);
-      }
-      what |= PINNED;
-    } else {
-      gref = this.refs.claim();
-      if (gref === -1) {
-        shadows.giveId(id);
-        return this.dry('references');
-      }
-      this.refs.open(gref, gfn, op !== READ);
+    const gfn = gfns[at >>> 12]! as Gfn;
+    const gref = ((this.persistent === true ? this.pinned.find(gfn) : this.refs.claim()) | 0) as Gref | -1;
+    if (gref === -1) {
+      shadows.giveId(id);
+      return this.persistent ? this.submitAny(op, sector, gfns, bytes, start, count, cookie, sink) : this.dry('references');
     }
-    const generation = shadows.keep(id, what, gref, sector, start, cookie, gfns, sink);
-    const first = (start & 4095) >>> 9;
-    this.ring.putPage(op, this.parts.handle, id, generation, sector, gref, first, first + count - 1);
+    if (this.persistent !== true) this.refs.open(gref, gfn, op !== READ);
+    const generation = shadows.keep(id, op, sectors, gref, from, at, mine);
+    shadows.keepObjects(id, gfns, sink);
+    const first = (at >>> 9) & 7;
+    this.ring.putPage(op, this.handle, id, generation, from, gref, first, first + sectors - 1);
     figures.segments++;
     figures.requests++;
     if (this.bus?.observed('blkfront:requested')) this.issuer.tell(shadows.at(id));
@@ -333,20 +316,15 @@ export class Ring {
   /** Completes what nearly every answer is to: a request of one page, which went well, and which nobody watches. False: see `complete`. */
   private completePage(): boolean {
     const { answer, shadows } = this;
-    const id = answer.idLo;
-    if (id >= shadows.slots || answer.status !== 0) return false;
-    const { rows } = shadows;
-    const row = id << SHIFT;
-    const what = rows[row + WHAT]!;
-    if ((what & (LIVE | 0xff)) !== (answer.operation | LIVE) || rows[row + GENERATION] !== (answer.idHi | 0) || this.watched) return false;
+    if (answer.status !== 0 || this.watched) return false;
+    const row = shadows.settle(answer.idLo, answer.idHi, answer.operation);
+    if (row < 0) return false;
     this.figures.responses++;
-    rows[row + WHAT] = 0;
-    if ((what & PINNED) === 0) {
-      const gref = (rows[row + GREF]! >>> 0) as Gref;
-      if (!this.refs.closeIdle(gref)) this.refs.setAside(gref, shadows.gfnOf(id) as Gfn, -1);
+    if (this.persistent !== true) {
+      const gref = shadows.grefAt(row);
+      if (!this.refs.closeIdle(gref)) this.refs.setAside(gref, shadows.gfnAt(row), -1);
     }
-    shadows.giveId(id);
-    shadows.sinks[id]!(rows[row + COOKIE]!, 0);
+    shadows.complete(row);
     return true;
   }
 

@@ -1,3 +1,4 @@
+import type { Gfn, Gref } from '@paravirt/event-bus/contract';
 import type { OnDone } from './types.ts';
 
 /** Where a request of the driver stands. */
@@ -26,28 +27,9 @@ export const MODE: {
   ZERO: 5,
 };
 
-/**
- * A request of one page, as nearly all are, is kept in a row of eight numbers, which is half a cache line, and in no object: word by
- * word what it is, its slot's generation, its reference, its sector, its start, its cookie and when it was taken. The generation and
- * the time are there for requests of every kind.
- */
-export const ROW: {
-  readonly SHIFT: 3;
-  readonly WHAT: 0;
-  readonly GENERATION: 1;
-  readonly GREF: 2;
-  readonly SECTOR: 3;
-  readonly START: 4;
-  readonly COOKIE: 5;
-  readonly ORDER: 6;
-  /** Of the word `WHAT`, which is 0 unless the row holds a request: that it does, and that its page is pinned. */
-  readonly LIVE: 0x1000;
-  readonly PINNED: 0x2000;
-} = { SHIFT: 3, WHAT: 0, GENERATION: 1, GREF: 2, SECTOR: 3, START: 4, COOKIE: 5, ORDER: 6, LIVE: 0x1000, PINNED: 0x2000 };
-
 const GENERATION_MAX = 0x7fff_ffff;
-// Of this module alone: an exported constant is loaded from its module at every use, also here.
-const { SHIFT, WHAT, GENERATION, GREF, SECTOR, START, COOKIE, ORDER, LIVE } = ROW;
+/** In a row's first word beside the operation, so that a read is not 0 either. */
+const LIVE = 0x1000;
 
 /**
  * The driver's own record of one request on a ring: nothing of it is ever read back from shared memory. Made once for every slot
@@ -74,6 +56,8 @@ export class Shadow {
   /** Whether a flush is to follow (1) or under way (2), for a durable write without a barrier. */
   follow = 0;
   segments = 0;
+  /** When it was taken, to issue again in order. */
+  order = 0;
   /** The caller's buffer: frames, or bytes. */
   gfns: ArrayLike<number> | null = null;
   bytes: Uint8Array | null = null;
@@ -90,33 +74,41 @@ export class Shadow {
 }
 
 /**
- * All shadows of a ring, by id. The id on the wire carries the slot in its low half and the slot's generation in its high half, so
- * an answer to a request that is long over is not taken for one to its successor.
+ * All requests of a ring, by id. The id on the wire carries the slot in its low half and a generation in its high half, so an answer
+ * to a request that is long over is not taken for one to its successor.
+ *
+ * A request of one page, as nearly all are, is kept in a row of eight numbers, half a cache line, and in no `Shadow`: 0 what it is
+ * (0: the row is empty), 1 its generation, 2 its reference, 3 its sector, 4 its start, 5 its cookie. `at` brings it into its shadow
+ * when it needs more than an answer that all went well. The generation is there for requests of every kind. The words' numbers stand
+ * in the code as they are, because each name would cost the compiler as much as the access.
  */
 export class Shadows {
   readonly slots: number;
   readonly maxSegments: number;
-  /** By id << `ROW.SHIFT`. */
-  readonly rows: Int32Array;
   /** By `base` + segment: the reference, and the page of the driver's own or -1. */
   readonly segRef: Uint32Array;
   readonly segPage: Int32Array;
+  private readonly rows: Int32Array;
   /**
    * What a row cannot hold, by id. Kept until the slot's next request of one page, which as a rule has the same buffer and the same
    * completer: a reference to an object costs more to write than to compare.
    */
   private readonly gfns: (ArrayLike<number> | null)[];
-  readonly sinks: OnDone[];
+  private readonly sinks: OnDone[];
+  /** `MODE.*` of all requests in rows. */
+  private readonly rowMode: number;
   private readonly all: readonly Shadow[];
   private readonly free: Int32Array;
   private freeCount: number;
-  private next = 0;
+  /** Counts requests, which makes generations and the order of issue. */
+  private clock = 0;
 
-  constructor(slots: number, maxSegments: number, sink: OnDone) {
+  constructor(slots: number, maxSegments: number, sink: OnDone, rowMode: number) {
     this.slots = slots;
     this.maxSegments = maxSegments;
+    this.rowMode = rowMode;
     this.all = Array.from({ length: slots }, (_, id) => new Shadow(id, id * maxSegments, sink));
-    this.rows = new Int32Array(slots << SHIFT);
+    this.rows = new Int32Array(slots * 8);
     this.segRef = new Uint32Array(slots * maxSegments);
     this.segPage = new Int32Array(slots * maxSegments).fill(-1);
     this.gfns = Array.from({ length: slots }, () => null);
@@ -146,8 +138,8 @@ export class Shadows {
   take(): Shadow | null {
     const id = this.takeId();
     if (id < 0) return null;
-    this.rows[(id << SHIFT) + ORDER] = this.next++;
     const shadow = this.all[id]!;
+    shadow.order = this.tick();
     shadow.done = 0;
     shadow.follow = 0;
     shadow.segments = 0;
@@ -161,89 +153,114 @@ export class Shadows {
     this.giveId(shadow.id);
   }
 
-  /** The slot's generation for its next request on the ring. */
+  /** A generation for the slot's next request on the ring. */
   renew(id: number): number {
-    const at = (id << SHIFT) + GENERATION;
-    const generation = (this.rows[at]! + 1) & GENERATION_MAX;
-    this.rows[at] = generation;
+    const generation = this.tick();
+    this.rows[(id << 3) | 1] = generation;
     return generation;
   }
 
   generationOf(id: number): number {
-    return this.rows[(id << SHIFT) + GENERATION]!;
+    return this.rows[(id << 3) | 1]!;
   }
 
-  /** Keeps a request of one page that goes on the ring in its row; every number a signed 32-bit one. @returns its generation. */
-  keep(
-    id: number,
-    what: number,
-    gref: number,
-    sector: number,
-    start: number,
-    cookie: number,
-    gfns: ArrayLike<number>,
-    sink: OnDone,
-  ): number {
+  /**
+   * Keeps a read or a write of one page that goes on the ring. All are signed 32-bit numbers, `count` is at most 8.
+   * @returns its generation.
+   */
+  keep(id: number, op: number, count: number, gref: number, sector: number, start: number, cookie: number): number {
     const { rows } = this;
-    const row = id << SHIFT;
-    const generation = (rows[row + GENERATION]! + 1) & GENERATION_MAX;
-    rows[row + WHAT] = what | LIVE;
-    rows[row + GENERATION] = generation;
-    rows[row + GREF] = gref;
-    rows[row + SECTOR] = sector;
-    rows[row + START] = start;
-    rows[row + COOKIE] = cookie;
-    rows[row + ORDER] = this.next++;
-    if (this.gfns[id] !== gfns) this.gfns[id] = gfns;
-    if (this.sinks[id] !== sink) this.sinks[id] = sink;
+    const row = id << 3;
+    const generation = (this.clock + 1) & GENERATION_MAX;
+    this.clock = generation;
+    rows[row] = op | (count << 8) | LIVE;
+    rows[row | 1] = generation;
+    rows[row | 2] = gref;
+    rows[row | 3] = sector;
+    rows[row | 4] = start;
+    rows[row | 5] = cookie;
     return generation;
   }
 
-  /** The page of a request that stands in a row. */
-  gfnOf(id: number): number {
-    return this.gfns[id]![this.rows[(id << SHIFT) + START]! >>> 12]!;
+  /** Keeps the objects that belong to it. */
+  keepObjects(id: number, gfns: ArrayLike<number>, sink: OnDone): void {
+    if (this.gfns[id] !== gfns) this.gfns[id] = gfns;
+    if (this.sinks[id] !== sink) this.sinks[id] = sink;
+  }
+
+  /** Empties the row that an answer names. @returns the row, or -1 where none matches in every word. */
+  settle(id: number, generation: number, op: number): number {
+    if (id >= this.slots) return -1;
+    const { rows } = this;
+    const row = id << 3;
+    if ((rows[row]! & (LIVE | 0xff)) !== (op | LIVE) || rows[row | 1] !== (generation | 0)) return -1;
+    rows[row] = 0;
+    return row;
+  }
+
+  /** The reference of a row just emptied. */
+  grefAt(row: number): Gref {
+    return this.rows[row | 2]! as Gref;
+  }
+
+  /** Its page. */
+  gfnAt(row: number): Gfn {
+    return this.gfns[row >>> 3]![this.rows[row | 4]! >>> 12]! as Gfn;
+  }
+
+  /** Gives its slot back and calls its completer. */
+  complete(row: number): void {
+    const id = row >>> 3;
+    this.giveId(id);
+    this.sinks[id]!(this.rows[row | 5]!, 0);
   }
 
   /** A slot's shadow. What stood in its row goes on in there. */
   at(id: number): Shadow {
     const r = this.all[id]!;
-    const row = id << SHIFT;
-    const what = this.rows[row + WHAT]!;
-    if (what !== 0) this.unfold(r, row, what);
+    if (this.rows[id << 3] !== 0) this.unfold(r);
     return r;
   }
 
-  private unfold(r: Shadow, row: number, what: number): void {
+  private unfold(r: Shadow): void {
     const { rows } = this;
+    const { id } = r;
+    const row = id << 3;
+    const what = rows[row]!;
     r.state = SLOT.ON_RING;
     // A read and a write have the same numbers here and on the wire.
     r.op = what & 0xff;
     r.wireOp = r.op;
-    r.mode = (what & ROW.PINNED) === 0 ? MODE.DIRECT : MODE.PINNED;
-    r.cookie = rows[row + COOKIE]!;
-    r.sector = rows[row + SECTOR]!;
+    r.mode = this.rowMode;
+    r.sector = rows[row | 3]!;
     r.count = (what >>> 8) & 15;
     r.done = 0;
     r.chunk = r.count;
-    r.start = rows[row + START]!;
+    r.start = rows[row | 4]!;
+    r.cookie = rows[row | 5]!;
     r.follow = 0;
     r.segments = 1;
-    r.gfns = this.gfns[r.id]!;
+    r.order = rows[row | 1]!;
+    r.gfns = this.gfns[id]!;
     r.bytes = null;
-    r.sink = this.sinks[r.id]!;
-    this.segRef[r.base] = rows[row + GREF]!;
-    rows[row + WHAT] = 0;
+    r.sink = this.sinks[id]!;
+    this.segRef[r.base] = rows[row | 2]!;
+    rows[row] = 0;
   }
 
   /** Shadows that wait for references, or for their ring, in the order in which they were taken. Allocates; for resume and for ends. */
   outstanding(): Shadow[] {
-    const order = (r: Shadow): number => this.rows[(r.id << SHIFT) + ORDER]!;
     return (
       this.all
         .map(({ id }) => this.at(id))
         .filter(({ state }) => state !== SLOT.FREE)
-        // The count of requests wraps.
-        .sort((a, b) => (order(a) - order(b)) | 0)
+        // The clock wraps at 2^31.
+        .sort((a, b) => ((a.order - b.order) << 1) >> 1)
     );
+  }
+
+  private tick(): number {
+    this.clock = (this.clock + 1) & GENERATION_MAX;
+    return this.clock;
   }
 }

@@ -71,18 +71,25 @@ export class Grants implements DeferredHost {
     return this.peers.total - this.deferred.size - this.leaked;
   }
 
-  // The two calls of every request of a driver: straight lines for what they meet, and a call for anything else.
+  // The two calls of every request of a driver: straight lines for what they meet, on numbers that the compiler knows for machine
+  // integers from their first line on, and a call for anything else.
   publish(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void {
     const { list } = this;
-    // One look at what nearly every call brings; anything else is named below, or is good and rare.
-    const common = list.state[gref] === CLAIMED && (peer & DOMID_MAX) === peer && (gfn | 0) === gfn && gfn >= 0;
-    if (!common || this.references.closed === true || (readonly !== true && readonly !== false)) this.checkPublish(gref, peer, gfn, readonly);
-    this.entries.write(gref, readonly === true ? PERMIT_READING : PERMIT, peer, gfn);
-    list.state[gref] = GRANTED;
+    const ref = gref | 0;
+    const domid = peer & DOMID_MAX;
+    const frame = gfn | 0;
+    const common = ref === gref && domid === peer && frame === gfn && frame >= 0 && list.state[ref] === CLAIMED;
+    if (!common || this.references.closed === true || (readonly !== true && readonly !== false)) {
+      this.checkPublish(gref, peer, gfn, readonly);
+      this.open(gref, peer, gfn, readonly);
+      return;
+    }
+    this.entries.write(ref, readonly ? PERMIT_READING : PERMIT, domid, frame);
+    list.state[ref] = GRANTED;
     // A granted reference is in no list, so its link is free to remember the peer; the entry itself is not to be trusted for it.
-    list.link[gref] = peer;
-    this.peers.add(peer);
-    if (this.bus?.observed('gnttab:granted')) this.bus.emit('gnttab:granted', { owner: this.owner, peer, gref, gfn, readonly });
+    list.link[ref] = domid;
+    this.peers.add(domid);
+    if (this.bus?.observed('gnttab:granted')) this.tellGranted(gref, peer, gfn, readonly);
   }
 
   private checkPublish(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void {
@@ -136,18 +143,17 @@ export class Grants implements DeferredHost {
 
   tryEnd(gref: Gref): boolean {
     const { list } = this;
-    const { state } = list;
-    if (state[gref] !== GRANTED) return this.tryEndBusy(gref);
-    const peer = list.link[gref]! as DomId;
-    if (!this.entries.tryClear(gref)) {
-      state[gref] = BUSY;
+    const ref = gref | 0;
+    if (ref !== gref || list.state[ref] !== GRANTED) return this.tryEndBusy(gref);
+    if (!this.entries.tryClear(ref)) {
+      list.state[ref] = BUSY;
       this.busy++;
       this.tellBusy(gref);
       return false;
     }
-    state[gref] = CLAIMED;
-    this.peers.remove(peer);
-    if (this.bus?.observed('gnttab:ended')) this.bus.emit('gnttab:ended', { owner: this.owner, peer, gref });
+    list.state[ref] = CLAIMED;
+    this.peers.remove(list.link[ref]!);
+    if (this.bus?.observed('gnttab:ended')) this.tellEnded(gref);
     return true;
   }
 
@@ -160,11 +166,18 @@ export class Grants implements DeferredHost {
       return false;
     }
     this.busy--;
-    const peer = list.link[gref]! as DomId;
     list.state[gref] = CLAIMED;
-    this.peers.remove(peer);
-    if (this.bus?.observed('gnttab:ended')) this.bus.emit('gnttab:ended', { owner: this.owner, peer, gref });
+    this.peers.remove(list.link[gref]!);
+    if (this.bus?.observed('gnttab:ended')) this.tellEnded(gref);
     return true;
+  }
+
+  private tellGranted(gref: Gref, peer: DomId, gfn: Gfn | undefined, readonly: boolean): void {
+    this.bus?.emit('gnttab:granted', { owner: this.owner, peer, gref, gfn, readonly });
+  }
+
+  private tellEnded(gref: Gref): void {
+    this.bus?.emit('gnttab:ended', { owner: this.owner, peer: this.list.link[gref]! as DomId, gref });
   }
 
   private tellBusy(gref: Gref): void {
@@ -261,7 +274,7 @@ export class Grants implements DeferredHost {
     // A granted reference is in no list, so its link is free to remember the peer; the entry itself is not to be trusted for it.
     list.link[gref] = peer;
     this.peers.add(peer);
-    if (this.bus?.observed('gnttab:granted')) this.bus.emit('gnttab:granted', { owner: this.owner, peer, gref, gfn, readonly });
+    if (this.bus?.observed('gnttab:granted')) this.tellGranted(gref, peer, gfn, readonly);
   }
 
   private refuseUnclaimed(gref: number): never {

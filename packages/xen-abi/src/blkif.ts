@@ -196,29 +196,6 @@ export function writeRequestWords(u32: Uint32Array, at: number, idWord: number, 
   return writeSegmentWords(u32, word, Math.min(claimed, DIRECT_MAX), request);
 }
 
-/** Writes a request of one segment, as `writeRequestWords` would: `head` is word 0, `sectors` the word behind the reference. */
-export function writePageWords(
-  u32: Uint32Array,
-  at: number,
-  idWord: number,
-  head: number,
-  idLo: number,
-  idHi: number,
-  sector: number,
-  gref: number,
-  sectors: number,
-): void {
-  const word = at + idWord;
-  u32[at] = head;
-  u32[at + 1] = 0;
-  u32[word] = idLo;
-  u32[word + 1] = idHi;
-  u32[word + 2] = sector;
-  u32[word + 3] = 0;
-  u32[word + 4] = gref;
-  u32[word + 5] = sectors;
-}
-
 /** Two at a time: each turn of a loop looks at all four arrays anew. @returns the first word behind them. */
 function writeSegmentWords(u32: Uint32Array, at: number, count: number, { grefs, firstSect, lastSect }: Segments): number {
   let word = at;

@@ -4,7 +4,6 @@ import {
   clearWords,
   readRequestWords,
   readResponseWords,
-  writePageWords,
   writeRequestWords,
   writeResponseWords,
 } from './blkif.ts';
@@ -67,8 +66,9 @@ export class SharedRing {
    */
   private readonly slotAt: Int32Array;
   /**
-   * By slot: how many of its words may hold something older than the next request, all of them before the first. What a peer
-   * scribbles behind a request is for its own eyes alone, so only what was written here is ever cleared.
+   * By slot: how many of its words may hold something older than the next request; all of them before the first, and of a slot
+   * across two pages always. What a peer scribbles behind a request is for its own eyes alone, so only what was written here is
+   * cleared.
    */
   private readonly written: Uint8Array;
   private readonly scratch: Uint32Array = new Uint32Array(SLOT_WORDS_MAX);
@@ -198,18 +198,18 @@ export class SharedRing {
   ): void {
     const slot = index & this.mask;
     const at = this.slotAt[slot]!;
-    const { idWord } = this;
-    const head = operation | 0x100 | (handle << 16);
-    const sectors = firstSect | (lastSect << 8);
-    if (at >= 0) {
-      const { u32 } = this.views;
-      writePageWords(u32, at, idWord, head, idLo, idHi, sector, gref, sectors);
-      if (this.written[slot] !== idWord + 6) this.clearBehind(slot, u32, at, idWord + 6);
-    } else {
-      this.scratch.fill(0);
-      writePageWords(this.scratch, 0, idWord, head, idLo, idHi, sector, gref, sectors);
-      this.scatter(slot);
-    }
+    const u32 = at < 0 ? this.scratch : this.views.u32;
+    const head = at < 0 ? 0 : at;
+    const word = head + this.idWord;
+    u32[head] = operation | 0x100 | (handle << 16);
+    u32[head + 1] = 0;
+    u32[word] = idLo;
+    u32[word + 1] = idHi;
+    u32[word + 2] = sector;
+    u32[word + 3] = 0;
+    u32[word + 4] = gref;
+    u32[word + 5] = firstSect | (lastSect << 8);
+    if (this.written[slot] !== this.idWord + 6) this.endPage(slot, at);
   }
 
   /** Reads the slot of `index` as a response. Allocates nothing, never throws. */
@@ -241,6 +241,16 @@ export class SharedRing {
     for (let i = 0; i < this.slotBytes; i++) {
       const page = this.pages[Math.floor((start + i) / PAGE_BYTES)]!;
       out[i] = page.views.u8[page.offset + ((start + i) % PAGE_BYTES)]!;
+    }
+  }
+
+  /** What `writePage` has to do beside: to clear what a longer request left, or to bring the slot from `scratch` to its two pages. */
+  private endPage(slot: number, at: number): void {
+    const words = this.idWord + 6;
+    if (at >= 0) this.clearBehind(slot, this.views.u32, at, words);
+    else {
+      this.scratch.fill(0, words);
+      this.scatter(slot);
     }
   }
 
