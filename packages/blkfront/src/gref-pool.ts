@@ -53,10 +53,14 @@ export class GrefPool {
 
   /** A reference without access, or -1 when pool and table are empty. O(1). */
   claim(): Gref | -1 {
-    if (this.count === 0) return this.miss();
-    this.count--;
+    const left = this.count - 1;
+    if (left < 0) return this.miss();
+    this.count = left;
     this.hits++;
-    if (!this.fifo) return this.free[this.count] as Gref;
+    return this.fifo === true ? this.claimOldest() : (this.free[left] as Gref);
+  }
+
+  private claimOldest(): Gref {
     const gref = this.free[this.head] as Gref;
     if (++this.head === this.free.length) this.head = 0;
     return gref;
@@ -64,16 +68,14 @@ export class GrefPool {
 
   /** Gives back a claimed reference that was never opened. */
   unclaim(gref: Gref): void {
-    if (this.pooled[gref] !== 1) {
-      this.grants.release(gref);
-      return;
-    }
-    let at = this.count++;
-    if (this.fifo) {
-      at += this.head;
-      if (at >= this.free.length) at -= this.free.length;
-    }
-    this.free[at] = gref;
+    if (this.pooled[gref] !== 1) this.grants.release(gref);
+    else if (this.fifo === true) this.unclaimNewest(gref);
+    else this.free[this.count++] = gref;
+  }
+
+  private unclaimNewest(gref: Gref): void {
+    const at = this.head + this.count++;
+    this.free[at < this.free.length ? at : at - this.free.length] = gref;
   }
 
   /** Opens a claimed reference. */
@@ -87,19 +89,19 @@ export class GrefPool {
    * kept by it until `retry` succeeds.
    */
   close(gref: Gref, gfn: Gfn, page: number): boolean {
-    this.live--;
-    if (!this.grants.revoke(gref)) return this.setAside(gref, gfn, page);
-    this.unclaim(gref);
-    return true;
+    if (this.closeIdle(gref)) return true;
+    this.setAside(gref, gfn, page);
+    return false;
   }
 
-  private setAside(gref: Gref, gfn: Gfn, page: number): false {
+  /** What `close` does about a reference that `closeIdle` would not close. */
+  setAside(gref: Gref, gfn: Gfn, page: number): void {
+    this.live--;
     this.held.push(gref);
     this.heldGfns.push(gfn);
     this.heldPages.push(page);
     this.quarantinedEver++;
     this.onHeld(gref, gfn);
-    return false;
   }
 
   /** Closes a reference unless the peer maps it; then it stays open, as a persistent grant, and the answer is false. */

@@ -78,12 +78,9 @@ export class Issuer {
       wire.operation = BLKIF_OP.INDIRECT;
       wire.indirectOp = operation;
     }
-    const generation = (r.generation + 1) & 0x7fff_ffff;
-    r.generation = generation;
     wire.idLo = r.id;
-    wire.idHi = generation;
+    wire.idHi = this.parts.shadows.renew(r.id);
     r.state = SLOT.ON_RING;
-    r.whole = false;
     this.ring.putRequest(wire);
     this.figures.requests++;
     if (this.bus?.observed('blkfront:requested')) this.tell(r);

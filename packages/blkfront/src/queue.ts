@@ -1,6 +1,6 @@
 import type { EventBus } from '@paravirt/event-bus';
 import type { Gfn, Gref, Port } from '@paravirt/event-bus/contract';
-import { BLKIF_OP, BlockRequest, BlockResponse, type FrontRing } from '@paravirt/xen-abi';
+import { BLKIF_OP, BlockResponse, type FrontRing } from '@paravirt/xen-abi';
 import { ERRNO } from './errors.ts';
 import type { BlkfrontEvents } from './events.ts';
 import type { Features } from './features.ts';
@@ -10,12 +10,11 @@ import type { PinnedTable } from './pinned.ts';
 import type { Carried, QueueParts } from './queue-parts.ts';
 import { checkRequest } from './request-check.ts';
 import type { SegmentWriter } from './segments.ts';
-import { MODE, type Shadow, type Shadows, SLOT } from './shadows.ts';
+import { type Shadow, type Shadows, SLOT } from './shadows.ts';
 import { type OnDone, OP, type QueueFigures } from './types.ts';
 
 // Of this module alone: what is imported is loaded from its module at every use.
 const { READ, WRITE } = OP;
-const { DIRECT, PINNED } = MODE;
 const { ON_RING, STALLED } = SLOT;
 
 /**
@@ -35,16 +34,14 @@ export class Ring {
   private readonly segments: SegmentWriter;
   private readonly refs: GrefPool;
   private readonly pinned: PinnedTable;
-  private readonly segRef: Uint32Array;
   private readonly features: Features;
   private readonly bus: EventBus<BlkfrontEvents> | undefined;
   private readonly tap: QueueParts['tap'];
   private readonly persistent: boolean;
+  private readonly handle: number;
   /** Whether a page of the caller's may go on the wire as it is. */
   private readonly unbounced: boolean;
   private readonly issuer: Issuer;
-  /** A request of one page: what all of them have in common is filled in once. */
-  private readonly wire: BlockRequest = new BlockRequest();
   private readonly answer: BlockResponse = new BlockResponse();
   private readonly stalled: Shadow[] = [];
   private published = 0;
@@ -62,16 +59,14 @@ export class Ring {
     this.segments = parts.segments;
     this.refs = parts.refs;
     this.pinned = parts.pinned;
-    this.segRef = parts.shadows.segRef;
     this.features = parts.features;
     this.figures = parts.figures;
     this.bus = parts.bus;
     this.tap = parts.tap;
     this.persistent = parts.persistent;
+    this.handle = parts.handle;
     this.unbounced = parts.persistent || !parts.bounceAll;
     this.issuer = new Issuer(parts);
-    this.wire.handle = parts.handle;
-    this.wire.nrSegments = 1;
   }
 
   /** Requests taken and not completed. */
@@ -105,87 +100,52 @@ export class Ring {
     sink: OnDone,
   ): number {
     const f = this.features;
-    // Most of all requests move data within one page of the caller's: straight to the ring. Any other, and any that is refused,
-    // goes the longer way.
+    // What is a machine integer is known for one to the compiler from here on.
+    const from = sector | 0;
+    const sectors = count | 0;
+    const at = start | 0;
+    const mine = cookie | 0;
+    // Most of all requests move data within one page of the caller's: straight to the ring, in one body, because calls cost as much
+    // as what they do here. Any other, and any that is refused, goes the longer way.
     if (
-      gfns !== null &&
-      bytes === null &&
-      this.unbounced &&
-      (op === READ || (op === WRITE && !f.readonly)) &&
-      (sector | 0) === sector &&
-      (count | 0) === count &&
-      (start | 0) === start &&
-      sector >= 0 &&
-      count > 0 &&
-      start >= 0 &&
-      sector + count <= f.sectors &&
-      ((sector | count) & f.granule) === 0 &&
-      (start & f.alignMask) === 0 &&
-      (start & 4095) + count * 512 <= 4096 &&
-      start >>> 12 < gfns.length &&
-      this.refusal === 0 &&
-      this.stalled.length === 0
+      gfns === null ||
+      bytes !== null ||
+      this.unbounced !== true ||
+      (op !== READ && (op !== WRITE || f.readonly)) ||
+      from !== sector ||
+      sectors !== count ||
+      at !== start ||
+      mine !== cookie ||
+      from < 0 ||
+      sectors <= 0 ||
+      at < 0 ||
+      from + sectors > f.sectors ||
+      ((from | sectors) & f.granule) !== 0 ||
+      (at & f.alignMask) !== 0 ||
+      ((at >>> 9) & 7) + sectors > 8 ||
+      at >>> 12 >= gfns.length ||
+      this.refusal !== 0 ||
+      this.stalled.length > 0
     ) {
-      return this.submitPage(op, sector, gfns, start, count, cookie, sink);
+      return this.submitAny(op, sector, gfns, bytes, start, count, cookie, sink);
     }
-    return this.submitAny(op, sector, gfns, bytes, start, count, cookie, sink);
-  }
-
-  /** `submit` of a read or a write that was checked and lies in one page, which is neither copied nor divided. */
-  private submitPage(
-    op: number,
-    sector: number,
-    gfns: ArrayLike<number>,
-    start: number,
-    count: number,
-    cookie: number,
-    sink: OnDone,
-  ): number {
-    const { shadows, wire } = this;
-    const r = shadows.take();
-    if (r === null) return this.refused(ERRNO.EBUSY);
-    const gfn = gfns[start >>> 12]! as Gfn;
-    let gref: Gref | -1;
-    if (this.persistent) {
-      gref = this.pinned.find(gfn);
-      if (gref === -1) {
-        shadows.give(r);
-        return this.submitAny(op, sector, gfns, null, start, count, cookie, sink);
-      }
-      r.mode = PINNED;
-    } else {
-      gref = this.refs.claim();
-      if (gref === -1) return this.dry(r, 'references');
-      this.refs.open(gref, gfn, op !== READ);
-      r.mode = DIRECT;
+    const { shadows, figures } = this;
+    const id = shadows.takeId();
+    if (id < 0) return this.refused(ERRNO.EBUSY);
+    const gfn = gfns[at >>> 12]! as Gfn;
+    const gref = ((this.persistent === true ? this.pinned.find(gfn) : this.refs.claim()) | 0) as Gref | -1;
+    if (gref === -1) {
+      shadows.giveId(id);
+      return this.persistent ? this.submitAny(op, sector, gfns, bytes, start, count, cookie, sink) : this.dry('references');
     }
-    r.op = op;
-    // A read and a write have the same numbers here and on the wire.
-    r.wireOp = op;
-    r.sector = sector;
-    r.count = count;
-    r.chunk = count;
-    r.start = start;
-    r.cookie = cookie;
-    r.gfns = gfns;
-    if (r.sink !== sink) r.sink = sink;
-    r.segments = 1;
-    r.whole = true;
-    r.state = ON_RING;
-    this.segRef[r.base] = gref;
-    const generation = (r.generation + 1) & 0x7fff_ffff;
-    r.generation = generation;
-    const first = (start & 4095) >>> 9;
-    wire.operation = op;
-    wire.idLo = r.id;
-    wire.idHi = generation;
-    wire.sectorLo = sector;
-    wire.setSegment(0, gref, first, first + count - 1);
-    this.ring.putRequest(wire);
-    const { figures } = this;
+    if (this.persistent !== true) this.refs.open(gref, gfn, op !== READ);
+    const generation = shadows.keep(id, op, sectors, gref, from, at, mine);
+    shadows.keepObjects(id, gfns, sink);
+    const first = (at >>> 9) & 7;
+    this.ring.putPage(op, this.handle, id, generation, from, gref, first, first + sectors - 1);
     figures.segments++;
     figures.requests++;
-    if (this.bus?.observed('blkfront:requested')) this.issuer.tell(r);
+    if (this.bus?.observed('blkfront:requested')) this.issuer.tell(shadows.at(id));
     if (this.plugs === 0) this.push();
     return 0;
   }
@@ -214,14 +174,16 @@ export class Ring {
     r.gfns = gfns;
     r.bytes = bytes;
     r.sink = sink;
-    if (!this.issuer.issue(r)) return this.dry(r, this.segments.shortOf);
+    if (!this.issuer.issue(r)) {
+      this.shadows.give(r);
+      return this.dry(this.segments.shortOf);
+    }
     if (this.plugs === 0) this.push();
     return 0;
   }
 
-  /** Refuses a request that had its shadow, but found no reference or page. */
-  private dry(r: Shadow, what: 'references' | 'pages'): number {
-    this.shadows.give(r);
+  /** Refuses a request that found no reference or page. */
+  private dry(what: 'references' | 'pages'): number {
     this.parts.onDry(this.index, what);
     return this.refused(ERRNO.EBUSY);
   }
@@ -275,7 +237,7 @@ export class Ring {
         for (let i = 0; i < waiting && !this.stopped; i++) {
           this.ring.getResponse(this.answer);
           handled++;
-          if (!this.complete()) break;
+          if (!this.completePage() && !this.complete()) break;
         }
         if (handled >= most && !this.stopped) {
           this.parts.onBacklog(this.index);
@@ -316,7 +278,7 @@ export class Ring {
   stop(): void {
     if (this.stopped) return;
     this.stopped = true;
-    for (const r of this.shadows.all) if (r.state === ON_RING) this.segments.close(r, false);
+    for (const r of this.shadows.outstanding()) if (r.state === ON_RING) this.segments.close(r, false);
     this.segments.destroy();
   }
 
@@ -351,25 +313,32 @@ export class Ring {
     this.parts.onRoom(this.index);
   }
 
+  /** Completes what nearly every answer is to: a request of one page, which went well, and which nobody watches. False: see `complete`. */
+  private completePage(): boolean {
+    const { answer, shadows } = this;
+    if (answer.status !== 0 || this.watched) return false;
+    const row = shadows.settle(answer.idLo, answer.idHi, answer.operation);
+    if (row < 0) return false;
+    this.figures.responses++;
+    if (this.persistent !== true) {
+      const gref = shadows.grefAt(row);
+      if (!this.refs.closeIdle(gref)) this.refs.setAside(gref, shadows.gfnAt(row), -1);
+    }
+    shadows.complete(row);
+    return true;
+  }
+
   /** Checks the answer just copied and completes its request. False when the device is over. */
   private complete(): boolean {
     const { answer, shadows } = this;
     const id = answer.idLo;
-    const r = id < shadows.slots ? shadows.all[id]! : null;
-    if (r === null || r.state !== ON_RING || answer.idHi !== r.generation || answer.operation !== r.wireOp) return this.refuseAnswer(r);
-    this.figures.responses++;
-    if (!r.whole || answer.status !== 0) return this.completeAny(r, answer.status);
-    r.segments = 0;
-    if (r.mode === DIRECT) this.refs.close(this.segRef[r.base]! as Gref, r.gfns![r.start >>> 12]! as Gfn, -1);
-    return this.finish(r, 0);
-  }
-
-  private refuseAnswer(r: Shadow | null): false {
-    const { answer } = this;
-    if (r === null || r.state !== ON_RING || answer.idHi !== r.generation) {
+    const r = id < shadows.slots ? shadows.at(id) : null;
+    if (r === null || r.state !== ON_RING || answer.idHi !== shadows.generationOf(id)) {
       return this.breakDown(`a response names request ${answer.idHi}:${answer.idLo}, which is not under way`);
     }
-    return this.breakDown(`a response to operation ${r.wireOp} says ${answer.operation}`);
+    if (answer.operation !== r.wireOp) return this.breakDown(`a response to operation ${r.wireOp} says ${answer.operation}`);
+    this.figures.responses++;
+    return this.completeAny(r, answer.status);
   }
 
   private completeAny(r: Shadow, status: number): boolean {
@@ -419,10 +388,14 @@ export class Ring {
 
   private finish(r: Shadow, status: number): true {
     const { sink, cookie } = r;
-    if (this.tap.completed !== null || this.bus?.observed('blkfront:completed')) this.finishWatched(r, status);
+    if (this.watched) this.finishWatched(r, status);
     else this.shadows.give(r);
     sink(cookie, status);
     return true;
+  }
+
+  private get watched(): boolean {
+    return this.tap.completed !== null || (this.bus !== undefined && this.bus.observed('blkfront:completed'));
   }
 
   private finishWatched(r: Shadow, status: number): void {

@@ -61,11 +61,11 @@ export class Entries {
       return;
     }
     const { views, offset } = this.frames[gref >>> 9]!;
-    const at = offset + ((gref & 511) << 3);
-    views.u32[(at >>> 2) + 1] = frame;
-    const { u16 } = views;
-    u16[(at >>> 1) + 1] = peer;
-    u16[at >>> 1] = flags;
+    const { u32 } = views;
+    const word = (offset >>> 2) + ((gref & 511) << 1);
+    u32[word + 1] = frame;
+    // Domid and flags in one store: a reader meets both or neither.
+    u32[word] = flags | (peer << 16);
   }
 
   private writeAny(gref: number, flags: number, peer: number, frame: number): void {

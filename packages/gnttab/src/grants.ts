@@ -7,7 +7,7 @@ import { DeferredEnds, type DeferredHost } from './deferred.ts';
 import type { Entries } from './entries.ts';
 import { GrantError, refuseArgument } from './errors.ts';
 import type { GnttabEvents } from './events.ts';
-import { STATE } from './free-list.ts';
+import { type FreeList, STATE } from './free-list.ts';
 import { PeerCounts } from './peer-counts.ts';
 import type { References } from './references.ts';
 import type { PageUse } from './types.ts';
@@ -27,7 +27,6 @@ export interface GrantsOptions {
 
 /** What references are granted for, from the opening of an entry to its end. */
 export class Grants implements DeferredHost {
-  granted = 0;
   busy = 0;
   leaked = 0;
   readonly peers: PeerCounts = new PeerCounts();
@@ -35,6 +34,7 @@ export class Grants implements DeferredHost {
   private readonly owner: DomId;
   private readonly canDefer: () => boolean;
   private readonly references: References;
+  private readonly list: FreeList;
   private readonly entries: Entries;
   private readonly bus: EventBus<GnttabEvents> | undefined;
   private readonly pages: PageUse | undefined;
@@ -50,6 +50,7 @@ export class Grants implements DeferredHost {
     this.owner = options.owner;
     this.canDefer = options.canDefer;
     this.references = references;
+    this.list = references.list;
     this.entries = entries;
     this.bus = bus;
     this.pages = pages;
@@ -65,12 +66,30 @@ export class Grants implements DeferredHost {
     return gref;
   }
 
+  /** References that are published and whose end does not wait: counted by peer, so that a request counts once. */
+  get granted(): number {
+    return this.peers.total - this.deferred.size - this.leaked;
+  }
+
+  // The two calls of every request of a driver: straight lines for what they meet, on numbers that the compiler knows for machine
+  // integers from their first line on, and a call for anything else.
   publish(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void {
-    // One look at what nearly every call brings; anything else is named below, or is good and rare.
-    const { references } = this;
-    const common = references.list.state[gref] === CLAIMED && (peer & DOMID_MAX) === peer && (gfn | 0) === gfn && gfn >= 0;
-    if (!common || references.closed || (readonly !== true && readonly !== false)) this.checkPublish(gref, peer, gfn, readonly);
-    this.open(gref, peer, gfn, readonly);
+    const { list } = this;
+    const ref = gref | 0;
+    const domid = peer & DOMID_MAX;
+    const frame = gfn | 0;
+    const common = ref === gref && domid === peer && frame === gfn && frame >= 0 && list.state[ref] === CLAIMED;
+    if (!common || this.references.closed === true || (readonly !== true && readonly !== false)) {
+      this.checkPublish(gref, peer, gfn, readonly);
+      this.open(gref, peer, gfn, readonly);
+      return;
+    }
+    this.entries.write(ref, readonly ? PERMIT_READING : PERMIT, domid, frame);
+    list.state[ref] = GRANTED;
+    // A granted reference is in no list, so its link is free to remember the peer; the entry itself is not to be trusted for it.
+    list.link[ref] = domid;
+    this.peers.add(domid);
+    if (this.bus?.observed('gnttab:granted')) this.tellGranted(gref, peer, gfn, readonly);
   }
 
   private checkPublish(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void {
@@ -123,24 +142,47 @@ export class Grants implements DeferredHost {
   }
 
   tryEnd(gref: Gref): boolean {
-    const { list } = this.references;
-    const state = list.state[gref];
-    if (state !== GRANTED && state !== BUSY) this.refuseUngranted(gref);
-    const peer = list.link[gref]! as DomId;
-    if (!this.entries.tryClear(gref)) {
-      if (state === GRANTED) {
-        list.state[gref] = BUSY;
-        this.busy++;
-      }
-      if (this.bus?.observed('gnttab:busy')) this.bus.emit('gnttab:busy', { owner: this.owner, peer, gref });
+    const { list } = this;
+    const ref = gref | 0;
+    if (ref !== gref || list.state[ref] !== GRANTED) return this.tryEndBusy(gref);
+    if (!this.entries.tryClear(ref)) {
+      list.state[ref] = BUSY;
+      this.busy++;
+      this.tellBusy(gref);
       return false;
     }
-    list.state[gref] = CLAIMED;
-    this.granted--;
-    if (state === BUSY) this.busy--;
-    this.peers.remove(peer);
-    if (this.bus?.observed('gnttab:ended')) this.bus.emit('gnttab:ended', { owner: this.owner, peer, gref });
+    list.state[ref] = CLAIMED;
+    this.peers.remove(list.link[ref]!);
+    if (this.bus?.observed('gnttab:ended')) this.tellEnded(gref);
     return true;
+  }
+
+  /** `tryEnd` of a reference whose end was refused before. */
+  private tryEndBusy(gref: Gref): boolean {
+    const { list } = this;
+    if (list.state[gref] !== BUSY) this.refuseUngranted(gref);
+    if (!this.entries.tryClear(gref)) {
+      this.tellBusy(gref);
+      return false;
+    }
+    this.busy--;
+    list.state[gref] = CLAIMED;
+    this.peers.remove(list.link[gref]!);
+    if (this.bus?.observed('gnttab:ended')) this.tellEnded(gref);
+    return true;
+  }
+
+  private tellGranted(gref: Gref, peer: DomId, gfn: Gfn | undefined, readonly: boolean): void {
+    this.bus?.emit('gnttab:granted', { owner: this.owner, peer, gref, gfn, readonly });
+  }
+
+  private tellEnded(gref: Gref): void {
+    this.bus?.emit('gnttab:ended', { owner: this.owner, peer: this.list.link[gref]! as DomId, gref });
+  }
+
+  private tellBusy(gref: Gref): void {
+    if (!this.bus?.observed('gnttab:busy')) return;
+    this.bus.emit('gnttab:busy', { owner: this.owner, peer: this.list.link[gref]! as DomId, gref });
   }
 
   tryEndAndFree(gref: Gref): boolean {
@@ -162,9 +204,9 @@ export class Grants implements DeferredHost {
     }
     const held = page ?? frame;
     if (page === undefined && held >= 0) this.pages?.hold(held);
-    this.granted--;
     this.busy--;
     if (this.references.closed || !this.canDefer()) {
+      this.leaked++;
       this.leak(gref);
       return false;
     }
@@ -210,13 +252,13 @@ export class Grants implements DeferredHost {
   close(): void {
     const waiting = this.deferred.inOrder();
     this.deferred.close();
+    this.leaked += waiting.length;
     for (const gref of waiting) this.leak(gref);
   }
 
   private leak(gref: number): void {
     const { list } = this.references;
     list.state[gref] = STATE.leaked;
-    this.leaked++;
     if (!this.bus?.observed('gnttab:leaked')) return;
     this.bus.emit('gnttab:leaked', { owner: this.owner, peer: list.link[gref]! as DomId, gref: gref as Gref });
   }
@@ -231,9 +273,8 @@ export class Grants implements DeferredHost {
     list.state[gref] = GRANTED;
     // A granted reference is in no list, so its link is free to remember the peer; the entry itself is not to be trusted for it.
     list.link[gref] = peer;
-    this.granted++;
     this.peers.add(peer);
-    if (this.bus?.observed('gnttab:granted')) this.bus.emit('gnttab:granted', { owner: this.owner, peer, gref, gfn, readonly });
+    if (this.bus?.observed('gnttab:granted')) this.tellGranted(gref, peer, gfn, readonly);
   }
 
   private refuseUnclaimed(gref: number): never {

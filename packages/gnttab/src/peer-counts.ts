@@ -6,19 +6,29 @@ export class PeerCounts {
   private domids: Int32Array = new Int32Array(8).fill(-1);
   private counts: Uint32Array = new Uint32Array(8);
   private used = 0;
-  private last = 0;
+  /** The peer of the last call, its slot, and its count, which its slot is told of when another peer follows. */
+  private last = -1;
+  private lastSlot = 0;
+  private lastCount = 0;
 
   add(domid: number): void {
-    const at = this.domids[this.last] === domid ? this.last : this.slot(domid);
-    this.counts[at]!++;
+    if (domid !== this.last) this.turnTo(domid);
+    this.lastCount++;
   }
 
   remove(domid: number): void {
-    const at = this.domids[this.last] === domid ? this.last : this.slot(domid);
-    this.counts[at]!--;
+    if (domid !== this.last) this.turnTo(domid);
+    this.lastCount--;
+  }
+
+  /** Entries of all peers. */
+  get total(): number {
+    this.settle();
+    return this.counts.reduce((sum, count) => sum + count, 0);
   }
 
   get(domid: number): number {
+    this.settle();
     for (let at = this.home(domid); ; at = (at + 1) & (this.domids.length - 1)) {
       if (this.domids[at] === domid) return this.counts[at]!;
       if (this.domids[at] === -1) return 0;
@@ -27,11 +37,23 @@ export class PeerCounts {
 
   /** The peers with entries, in ascending order. */
   all(): { domid: number; count: number }[] {
+    this.settle();
     const found: { domid: number; count: number }[] = [];
     this.domids.forEach((domid, at) => {
       if (domid >= 0 && this.counts[at]! > 0) found.push({ domid, count: this.counts[at]! });
     });
     return found.sort((a, b) => a.domid - b.domid);
+  }
+
+  private turnTo(domid: number): void {
+    this.settle();
+    this.lastSlot = this.slot(domid);
+    this.lastCount = this.counts[this.lastSlot]!;
+    this.last = domid;
+  }
+
+  private settle(): void {
+    if (this.last !== -1) this.counts[this.lastSlot] = this.lastCount;
   }
 
   private home(domid: number): number {
@@ -52,7 +74,6 @@ export class PeerCounts {
       }
       at = (at + 1) & (this.domids.length - 1);
     }
-    this.last = at;
     return at;
   }
 
@@ -65,7 +86,6 @@ export class PeerCounts {
     this.domids = new Int32Array(length).fill(-1);
     this.counts = new Uint32Array(length);
     this.used = 0;
-    this.last = 0;
     for (let i = 0; i < domids.length; i++) {
       if (domids[i]! >= 0 && counts[i]! > 0) this.counts[this.slot(domids[i]!)] = counts[i]!;
     }

@@ -94,6 +94,11 @@ function watchedTable(version: 1 | 2): { table: GrantTable; writes: string[] } {
       },
       set: (target, key, value: number) => {
         const at = (Number(key) * bytes) % (version === 1 ? 8 : 16);
+        // A word at the entry's start is the domid and the flags in one.
+        if (at === 0 && bytes === 4) {
+          writes.push('domid', `flags=${value & 0xffff}`);
+          return Reflect.set(target, key, value, target);
+        }
         writes.push(at === 0 && bytes === 2 ? `flags=${value}` : at === 2 ? 'domid' : `byte ${at}`);
         return Reflect.set(target, key, value, target);
       },

@@ -193,14 +193,10 @@ function readDiscardTail(u32: Uint32Array, head: number, at: number, out: BlockR
   out.setNrSectorsHalves(u32[at]!, u32[at + 1]!);
 }
 
-/**
- * Writes a request from word `at` on and clears the rest of its `words` words, as a fresh slot has them.
- * Cost: O(words of a slot); allocates nothing.
- */
-export function writeRequestWords(u32: Uint32Array, at: number, words: number, idWord: number, request: BlockRequest): void {
+/** Writes a request from word `at` on. Cost: O(segments); allocates nothing. @returns the first word behind it. */
+export function writeRequestWords(u32: Uint32Array, at: number, idWord: number, request: BlockRequest): number {
   const operation = request.operation & 0xff;
   let word = at + idWord;
-  const end = at + words;
   // Word 1 is padding where the id is aligned to 8 bytes, and is overwritten by the id where it is not.
   u32[at + 1] = 0;
   u32[word] = request.idLo;
@@ -208,17 +204,10 @@ export function writeRequestWords(u32: Uint32Array, at: number, words: number, i
   u32[word + 2] = request.sectorLo;
   u32[word + 3] = request.sectorHi;
   word += 4;
-  if (operation === OP_DISCARD || operation === OP_INDIRECT) word = writeOtherTail(u32, at, word, request);
-  else {
-    const claimed = request.nrSegments & 0xff;
-    u32[at] = operation | (claimed << 8) | (request.handle << 16);
-    if (claimed === 1) {
-      u32[word] = request.grefs[0]!;
-      u32[word + 1] = request.firstSect[0]! | (request.lastSect[0]! << 8);
-      word += 2;
-    } else word = writeSegmentWords(u32, word, Math.min(claimed, DIRECT_MAX), request);
-  }
-  clearWords(u32, word, end);
+  if (operation === OP_DISCARD || operation === OP_INDIRECT) return writeOtherTail(u32, at, word, request);
+  const claimed = request.nrSegments & 0xff;
+  u32[at] = operation | (claimed << 8) | (request.handle << 16);
+  return writeSegmentWords(u32, word, Math.min(claimed, DIRECT_MAX), request);
 }
 
 /** Two at a time: each turn of a loop looks at all four arrays anew. @returns the first word behind them. */
@@ -240,26 +229,9 @@ function writeSegmentWords(u32: Uint32Array, at: number, count: number, { grefs,
   return word;
 }
 
-/** By tens, which is what one segment leaves, twice: half of what one at a time costs, and `fill` costs more for so few. */
-function clearWords(u32: Uint32Array, from: number, end: number): void {
-  let word = from;
-  for (; word + 10 <= end; word += 10) {
-    u32[word] = 0;
-    u32[word + 1] = 0;
-    u32[word + 2] = 0;
-    u32[word + 3] = 0;
-    u32[word + 4] = 0;
-    u32[word + 5] = 0;
-    u32[word + 6] = 0;
-    u32[word + 7] = 0;
-    u32[word + 8] = 0;
-    u32[word + 9] = 0;
-  }
-  for (; word + 2 <= end; word += 2) {
-    u32[word] = 0;
-    u32[word + 1] = 0;
-  }
-  if (word < end) u32[word] = 0;
+/** Words that a request before left behind: few, for which `fill` costs more. */
+export function clearWords(u32: Uint32Array, from: number, end: number): void {
+  for (let word = from; word < end; word++) u32[word] = 0;
 }
 
 /** The tail of a request that moves no data in direct segments. Writes word 0 of the slot too. @returns the first word behind it. */

@@ -60,6 +60,24 @@ export class FrontRing {
     this.reqProdPvt = (this.reqProdPvt + 1) >>> 0;
   }
 
+  /**
+   * `putRequest` of a request that moves data in one segment and whose sector is below 2^32, without an object for it: most of all
+   * requests are of this kind.
+   */
+  putPage(
+    operation: number,
+    handle: number,
+    idLo: number,
+    idHi: number,
+    sector: number,
+    gref: number,
+    firstSect: number,
+    lastSect: number,
+  ): void {
+    this.shared.writePage(this.reqProdPvt, operation, handle, idLo, idHi, sector, gref, firstSect, lastSect);
+    this.reqProdPvt = (this.reqProdPvt + 1) >>> 0;
+  }
+
   /** Publishes the requests. @returns whether the peer asked to be notified. @see RING_PUSH_REQUESTS_AND_CHECK_NOTIFY */
   push(): boolean {
     const shared = this.shared;

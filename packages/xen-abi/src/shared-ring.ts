@@ -1,6 +1,7 @@
 import {
   type BlockRequest,
   type BlockResponse,
+  clearWords,
   readRequestWords,
   readResponseWords,
   writeRequestWords,
@@ -65,6 +66,12 @@ export class SharedRing {
    * through `scratch`.
    */
   private readonly slotAt: Int32Array;
+  /**
+   * By slot: how many of its words may hold something older than the next request; all of them before the first, and of a slot
+   * across two pages always. What a peer scribbles behind a request is for its own eyes alone, so only what was written here is
+   * cleared.
+   */
+  private readonly written: Uint8Array;
   private readonly scratch: Uint32Array = new Uint32Array(SLOT_WORDS_MAX);
 
   /** @throws {XenAbiError} `bad-abi`, `bad-pages` (count, alignment, or a page that lies outside its views). */
@@ -91,6 +98,7 @@ export class SharedRing {
     this.views = pages[0]!.views;
     this.header = pages[0]!.offset >>> 2;
     this.slotAt = new Int32Array(geometry.entries);
+    this.written = new Uint8Array(geometry.entries).fill(this.slotWords);
     for (let slot = 0; slot < geometry.entries; slot++) {
       const start = RING_HEADER_BYTES + slot * geometry.slotBytes;
       const within = start % PAGE_BYTES;
@@ -181,15 +189,46 @@ export class SharedRing {
     return this.views.u32;
   }
 
-  /** Clears the slot of `index` and writes the request's fields. Allocates nothing. */
+  /** Writes the request's fields into the slot of `index`, and clears what a request before left behind them. Allocates nothing. */
   writeRequest(index: number, request: BlockRequest): void {
     const slot = index & this.mask;
     const at = this.slotAt[slot]!;
-    if (at >= 0) writeRequestWords(this.views.u32, at, this.slotWords, this.idWord, request);
-    else {
-      writeRequestWords(this.scratch, 0, this.slotWords, this.idWord, request);
+    if (at >= 0) {
+      const { u32 } = this.views;
+      this.clearBehind(slot, u32, at, writeRequestWords(u32, at, this.idWord, request) - at);
+    } else {
+      this.scratch.fill(0);
+      writeRequestWords(this.scratch, 0, this.idWord, request);
       this.scatter(slot);
     }
+  }
+
+  /** `writeRequest` of a request of one segment, whose fields are not put together in an object first. `sector` is below 2^32. */
+  writePage(
+    index: number,
+    operation: number,
+    handle: number,
+    idLo: number,
+    idHi: number,
+    sector: number,
+    gref: number,
+    firstSect: number,
+    lastSect: number,
+  ): void {
+    const slot = index & this.mask;
+    const at = this.slotAt[slot]!;
+    const u32 = at < 0 ? this.scratch : this.views.u32;
+    const head = at < 0 ? 0 : at;
+    const word = head + this.idWord;
+    u32[head] = operation | 0x100 | (handle << 16);
+    u32[head + 1] = 0;
+    u32[word] = idLo;
+    u32[word + 1] = idHi;
+    u32[word + 2] = sector;
+    u32[word + 3] = 0;
+    u32[word + 4] = gref;
+    u32[word + 5] = firstSect | (lastSect << 8);
+    if (this.written[slot] !== this.idWord + 6) this.endPage(slot, at);
   }
 
   /** Reads the slot of `index` as a response. Allocates nothing, never throws. */
@@ -222,6 +261,23 @@ export class SharedRing {
       const page = this.pages[Math.floor((start + i) / PAGE_BYTES)]!;
       out[i] = page.views.u8[page.offset + ((start + i) % PAGE_BYTES)]!;
     }
+  }
+
+  /** What `writePage` has to do beside: to clear what a longer request left, or to bring the slot from `scratch` to its two pages. */
+  private endPage(slot: number, at: number): void {
+    const words = this.idWord + 6;
+    if (at >= 0) this.clearBehind(slot, this.views.u32, at, words);
+    else {
+      this.scratch.fill(0, words);
+      this.scatter(slot);
+    }
+  }
+
+  /** Clears what stands behind the `words` words of a request just written. */
+  private clearBehind(slot: number, u32: Uint32Array, at: number, words: number): void {
+    const before = this.written[slot]!;
+    if (words < before) clearWords(u32, at + words, at + before);
+    this.written[slot] = words;
   }
 
   /** Copies a slot, word by word and page by page, into `scratch`. */
