@@ -8,6 +8,8 @@ const PAGE_BYTES = 4096;
 const CHUNK_BYTES = 1 << 18;
 const CHUNK_PAGES = 64;
 const CHUNK_SHIFT = 6;
+/** Called as it stands: looked up at a view, it costs a search through the prototypes each time. */
+const setBytes: Uint8Array['set'] = Uint8Array.prototype.set;
 /** Chunks whose places are kept from the beginning on: an array that is written far behind its end becomes a slow one. */
 const PLACES_MAX = 1 << 17;
 /** 2^50: far above what anybody holds, low enough that offsets in bits stay exact. */
@@ -106,7 +108,7 @@ class ChunkedDisk extends MemoryDiskBase {
     if (bytes !== PAGE_BYTES || (page | 0) !== page) return this.readPieces(views, address, offset, bytes);
     const chunk = this.chunks[page >>> CHUNK_SHIFT];
     if (chunk === undefined) views.u8.fill(0, address, address + PAGE_BYTES);
-    else views.u8.set(chunk.pages[page & (CHUNK_PAGES - 1)] ?? pageOf(chunk, page & (CHUNK_PAGES - 1)), address);
+    else setBytes.call(views.u8, chunk.pages[page & (CHUNK_PAGES - 1)] ?? pageOf(chunk, page & (CHUNK_PAGES - 1)), address);
     return 0;
   }
 
@@ -138,7 +140,7 @@ class ChunkedDisk extends MemoryDiskBase {
       const within = to - index * CHUNK_BYTES;
       const count = Math.min(end - to, CHUNK_BYTES - within);
       const chunk = this.chunks[index] ?? this.chunkAt(index);
-      if (count === PAGE_BYTES && at % PAGE_BYTES === 0) chunk.bytes.set(this.memoryPages.at(views, at), within);
+      if (count === PAGE_BYTES && at % PAGE_BYTES === 0) setBytes.call(chunk.bytes, this.memoryPages.at(views, at), within);
       else chunk.bytes.set(views.u8.subarray(at, at + count), within);
       at += count;
       to += count;
