@@ -276,7 +276,9 @@ export class AddressSpace implements PageTable {
     if ((entry & PRESENT) === 0 || (writing && (entry & WRITABLE) === 0)) this.#fault(vfn, writing);
     const frames = this.#frames;
     const mfn = entry >>> FLAG_BITS;
-    const bank = frames.banks[frames.bankOf[mfn]!]!;
+    const { banks } = frames;
+    // Where there is one memory for all, nothing is looked up by frame.
+    const bank = banks.length === 1 ? banks[0]! : banks[frames.bankOf[mfn]!]!;
     if (this.views !== bank.views) this.views = bank.views;
     return (mfn - bank.first) * PAGE;
   }
