@@ -93,7 +93,7 @@ const advisories: readonly Advisory[] = [
       file: 'grants/map.ts',
       edits: [
         ['this.#frames.drop(mfn, readonly);', 'this.#frames.drop(mfn, false);'],
-        ['          if (!readonly) {\n            counts[counted | WRITERS] =', '          {\n            counts[counted | WRITERS] ='],
+        ['    if (readonly === 0) counts[counted | WRITERS] = counts[counted | WRITERS]! - 1;', '    counts[counted | WRITERS]!--;', 'grants/runs.ts'],
       ],
     },
     scenario(hv) {

@@ -1,13 +1,14 @@
 import { InvariantError, invariant } from '@paravirt/event-bus/contract';
 import type { MapOp } from '@paravirt/gnttab';
-import { BY_GRANT as GRANT_UNMAP, PAGE_WORDS, BY_REPLACE as REPLACEMENT } from '../memory/address-space.ts';
-import { COUNTS, type Frames } from '../memory/frames.ts';
-import { mixed, type Pulse } from '../time/pulse.ts';
+import { BY_GRANT as GRANT_UNMAP, BY_REPLACE as REPLACEMENT } from '../memory/address-space.ts';
+import type { Frames } from '../memory/frames.ts';
+import type { Pulse } from '../time/pulse.ts';
 import * as codes from './codes.ts';
 import { ACTIVE } from './grant-table.ts';
 import type { DeviceUnmapOp } from './hypercalls.ts';
 import type { GrantWorld, Party } from './party.ts';
 import { setInUse, settleInUse } from './pin.ts';
+import { mapRun, unmapRun } from './runs.ts';
 
 // Plain constants of this module: an imported one is loaded at each use.
 const {
@@ -22,37 +23,24 @@ const {
   DEVICE_WRITE,
   FOREIGN_FORMS,
   GENERAL_ERROR,
-  GTF_READONLY,
   HOST_MAP,
   HOST_READ,
   HOST_WRITE,
   NO_SPACE,
   OKAY,
   PERMISSION_DENIED,
-  PERMIT_ACCESS,
   PIN_FULL,
   READING,
   READONLY,
-  SUB_PAGE,
-  TYPE_MASK,
   WRITE_PINS,
   WRITING,
 } = codes;
 const BY_GRANT = GRANT_UNMAP;
 const BY_REPLACE = REPLACEMENT;
 
-const { shift: COUNTS_SHIFT, writers: WRITERS, mapped: MAPPED } = COUNTS;
-const { shift: PAGE_SHIFT, gone: GONE, when: WHEN, flagBits: FLAG_BITS, present: PRESENT, writable: WRITABLE } = PAGE_WORDS;
-const PRESENT_GRANT: number = PAGE_WORDS.present | PAGE_WORDS.grant;
-const GONE_BY_GRANT: number = GRANT_UNMAP << 16;
-/** No status: an element that is not done yet. */
-const UNDONE = 1;
-const { shift: ACTIVE_SHIFT, mfn: MFN, holder: HOLDER, gfnLo: GFN_LO, gfnHi: GFN_HI } = ACTIVE;
+const { shift: ACTIVE_SHIFT, mfn: MFN, holder: HOLDER } = ACTIVE;
 
 const KINDS = DEVICE_MAP | HOST_MAP;
-const FORMS = KINDS | FOREIGN_FORMS;
-/** What of an entry's flags decides whether it may be mapped. */
-const ENTRY_MASK = TYPE_MASK | SUB_PAGE;
 
 /**
  * Maps and unmaps. A mapping is a handle of the mapper; for each of its two kinds (host, device) it holds one pin of the active
@@ -72,100 +60,23 @@ export class GrantMaps {
     this.#frames = frames;
   }
 
-  /**
-   * Carries out a batch, and notes each element. What nearly all mappings are is done in one go: a whole page of a version 1 entry that
-   * nobody has pinned, for the processor alone, at an address of the window. What is anything else, or is refused, goes the long way, of
-   * which this is a short cut: nothing is changed before all is checked.
-   */
+  /** Carries out a batch, and notes each element: the common kind in runs, everything else one by one. */
   mapBatch(mapper: Party, ops: readonly MapOp[], count: number, pulse: Pulse): void {
     const { parties, policy } = this.#world;
-    const { maptrack: track, space, id } = mapper;
-    const { counts } = this.#frames;
-    let { near } = space;
-    let from = -1;
-    let granter = mapper;
-    let table = mapper.grants;
-    let { active } = table;
-    let entries = 0;
-    let frame = -1;
-    let { u32 } = this.#frames.banks[0]!.views;
-    let base = 0;
-    let { hash } = pulse;
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < count; ) {
+      const granter = parties[ops[i]!.domid];
+      if (granter !== undefined && granter.grants.plain === 1 && granter.id === ops[i]!.domid && policy.mayMap === undefined) {
+        const done = mapRun(this.#frames, mapper, granter, ops, i, count, pulse);
+        if (done > i) {
+          i = done;
+          continue;
+        }
+      }
       const op = ops[i]!;
-      const { domid, ref, vfn, flags } = op;
-      if (domid !== from) {
-        from = domid;
-        granter = parties[domid] ?? mapper;
-        table = granter.grants;
-        active = table.active;
-        // Nobody's, and not plain: no reference is below 0, so each goes the long way.
-        frame = -1;
-        entries = table.plain === 1 && granter.id === domid && policy.mayMap === undefined ? table.entries : 0;
-      }
-      const at = ref << ACTIVE_SHIFT;
-      const page = vfn << PAGE_SHIFT;
-      let status = UNDONE;
-      if (
-        (flags & FORMS) === HOST_MAP &&
-        ref >= 0 &&
-        ref < entries &&
-        vfn > 0 &&
-        vfn < space.nearPages &&
-        (vfn | 0) === vfn &&
-        active[at] === 0 &&
-        (near[page]! & PRESENT) === 0
-      ) {
-        const readonly = (flags & READONLY) !== 0;
-        if (ref >>> 9 !== frame) {
-          frame = ref >>> 9;
-          u32 = table.sharedViews[frame]!.u32;
-          base = table.sharedWord[frame]!;
-        }
-        const word = base + ((ref & 511) << 1);
-        const header = u32[word]!;
-        if ((header & ENTRY_MASK) === PERMIT_ACCESS && header >>> 16 === id && (readonly || (header & GTF_READONLY) === 0)) {
-          const gfn = u32[word + 1]!;
-          const mfn = granter.memory.mfnOf(gfn, !readonly);
-          const handle = mfn < 0 ? -1 : track.take();
-          if (handle >= 0) {
-            const counted = mfn << COUNTS_SHIFT;
-            counts[counted] = counts[counted]! + 1;
-            counts[counted | MAPPED] = counts[counted | MAPPED]! + 1;
-            active[at | MFN] = mfn;
-            active[at | HOLDER] = id;
-            active[at | GFN_LO] = gfn;
-            active[at | GFN_HI] = 0;
-            if (readonly) {
-              u32[word] = header | READING;
-              active[at] = HOST_READ;
-              near[page] = (mfn << FLAG_BITS) | PRESENT_GRANT;
-            } else {
-              u32[word] = header | READING | WRITING;
-              active[at] = HOST_WRITE;
-              counts[counted | WRITERS] = counts[counted | WRITERS]! + 1;
-              near[page] = (mfn << FLAG_BITS) | PRESENT_GRANT | WRITABLE;
-            }
-            table.pinned++;
-            space.pages++;
-            track.set(handle, flags & (HOST_MAP | READONLY), domid, ref, vfn);
-            op.handle = handle;
-            op.mfn = mfn;
-            status = OKAY;
-          }
-        }
-      }
-      if (status !== OKAY) {
-        pulse.hash = hash;
-        status = this.map(mapper, op);
-        hash = pulse.hash;
-        // It may have grown the window.
-        near = space.near;
-      }
-      op.status = status;
-      hash = mixed(hash, ref, status);
+      op.status = this.map(mapper, op);
+      pulse.note(op.ref, op.status);
+      i++;
     }
-    pulse.hash = hash;
   }
 
   /** Carries out one element. @returns its status; `handle` and `mfn` of `op` are written when it is 0. */
@@ -236,85 +147,29 @@ export class GrantMaps {
     return OKAY;
   }
 
-  /** Carries out a batch, as `mapBatch` does: in one go the end of what that does in one go. */
+  /** Carries out a batch, as `mapBatch` does. */
   unmapBatch(mapper: Party, ops: readonly DeviceUnmapOp[], count: number, pulse: Pulse): void {
     const { parties } = this.#world;
-    const { maptrack: track, space, id } = mapper;
-    const { counts } = this.#frames;
-    const { near } = space;
-    const step = pulse.steps;
-    let from = -1;
-    let granter = mapper;
-    let table = mapper.grants;
-    let { active } = table;
-    let frame = -1;
-    let { u16 } = this.#frames.banks[0]!.views;
-    let base = 0;
-    let { hash } = pulse;
-    for (let i = 0; i < count; i++) {
+    const { maptrack: track } = mapper;
+    for (let i = 0; i < count; ) {
       const op = ops[i]!;
-      const { handle, vfn } = op;
-      const flags = (handle | 0) === handle && handle >= 0 && handle < track.size ? track.flagsOf(handle) : 0;
-      let status = UNDONE;
-      if ((flags & KINDS) === HOST_MAP && vfn > 0 && vfn < space.nearPages && vfn === track.vfnOf(handle)) {
-        const domid = track.domidOf(handle);
-        if (domid !== from) {
-          from = domid;
-          frame = -1;
-          granter = parties[domid] ?? mapper;
-          table = granter.grants;
-          active = table.active;
-        }
-        const ref = track.refOf(handle);
-        const at = ref << ACTIVE_SHIFT;
-        const page = vfn << PAGE_SHIFT;
-        const readonly = (flags & READONLY) !== 0;
-        const mfn = active[at | MFN]!;
-        const counted = mfn << COUNTS_SHIFT;
-        const entry = (mfn << FLAG_BITS) | (readonly ? PRESENT_GRANT : PRESENT_GRANT | WRITABLE);
-        if (
-          table.plain === 1 &&
-          granter.id === domid &&
-          active[at] === (readonly ? HOST_READ : HOST_WRITE) &&
-          counts[counted]! > 1 &&
-          near[page] === entry
-        ) {
-          near[page] = mfn << FLAG_BITS;
-          near[page | GONE] = GONE_BY_GRANT | id;
-          near[page | WHEN] = step;
-          space.pages--;
-          active[at] = 0;
-          table.pinned--;
-          if (ref >>> 9 !== frame) {
-            frame = ref >>> 9;
-            u16 = table.sharedViews[frame]!.u16;
-            base = table.sharedWord[frame]!;
+      const { handle, vfn, mfn } = op;
+      if (handle >= 0 && handle < track.size && (handle | 0) === handle) {
+        const granter = parties[track.domidOf(handle)];
+        if (granter !== undefined && granter.grants.plain === 1 && granter.id === track.domidOf(handle)) {
+          const done = unmapRun(this.#frames, mapper, granter, ops, i, count, pulse);
+          if (done > i) {
+            i = done;
+            continue;
           }
-          const half = (base + ((ref & 511) << 1)) << 1;
-          // The other bits as the guest has them by now.
-          u16[half] = u16[half]! & ~(READING | WRITING);
-          counts[counted] = counts[counted]! - 1;
-          counts[counted | MAPPED] = counts[counted | MAPPED]! - 1;
-          if (!readonly) {
-            counts[counted | WRITERS] = counts[counted | WRITERS]! - 1;
-            if (granter.memory.logging) granter.memory.markDirty(table.gfnOf(ref));
-          }
-          track.give(handle);
-          status = OKAY;
         }
       }
-      if (status !== OKAY) {
-        const { mfn } = op;
-        pulse.hash = hash;
-        // Without a frame named, an address of 0 stands for the device mapping.
-        if (mfn === undefined) status = this.unmap(mapper, handle, vfn, vfn === 0, -1, 0);
-        else status = this.unmap(mapper, handle, vfn, mfn !== 0, mfn, 0);
-        hash = pulse.hash;
-      }
-      op.status = status;
-      hash = mixed(hash, handle, status);
+      // Without a frame named, an address of 0 stands for the device mapping.
+      if (mfn === undefined) op.status = this.unmap(mapper, handle, vfn, vfn === 0, -1, 0);
+      else op.status = this.unmap(mapper, handle, vfn, mfn !== 0, mfn, 0);
+      pulse.note(handle, op.status);
+      i++;
     }
-    pulse.hash = hash;
   }
 
   /**

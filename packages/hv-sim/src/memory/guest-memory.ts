@@ -18,8 +18,15 @@ export const SLOT_GRANTS = 2;
 export const SLOT_STATUS = 3;
 /** Memory that a growing buffer added. */
 const SLOT_GROWN = 4;
-/** Guest frames whose host page is remembered, a power of two. */
-const REMEMBERED = 4096;
+/** Guest frames whose host page is remembered: as many as there are, within these bounds; powers of two. */
+const REMEMBERED_MIN = 256;
+const REMEMBERED_MAX = 1 << 16;
+
+/** A remembered translation is two words: the guest frame, and with `page` the host page; from the frame's low bits `<< shift` on. */
+export const KNOWN: { readonly shift: 1; readonly page: 1 } = { shift: 1, page: 1 };
+
+// Plain constants of this module: an exported one is loaded at each use.
+const { shift: KNOWN_SHIFT, page: KNOWN_PAGE } = KNOWN;
 const USER_SLOTS = 509;
 
 /** Where a domain's memory lies. */
@@ -50,10 +57,11 @@ export class GuestMemory {
   readonly #frames: Frames;
   readonly #heap: number;
   readonly #bank: Bank | undefined;
-  /** Machine frame by host page, -1 where there is none. */
-  #backing: Int32Array;
+  /** Machine frame by host page, -1 where there is none. The grant core goes straight to it, and to the two below. */
+  backing: Int32Array;
   /** Guest frame and host page of translations for writing, by the frame's low bits. Right while the slots' generation is `#knownAt`. */
-  readonly #known: Int32Array = new Int32Array(REMEMBERED * 2).fill(-1);
+  readonly known: Int32Array;
+  readonly knownMask: number;
   #knownAt = -1;
   #hostPages: number;
   readonly ramPages: number;
@@ -80,7 +88,11 @@ export class GuestMemory {
     this.statusGfn = this.grantGfn + grantFramesMax;
     // In a buffer of its own a frame's number is its place in the buffer; the heap's frames stand there and have no guest frame.
     this.#hostPages = Math.max(this.statusGfn + statusFramesMax, bank?.frames ?? 0);
-    this.#backing = new Int32Array(this.#hostPages).fill(-1);
+    this.backing = new Int32Array(this.#hostPages).fill(-1);
+    let remembered = REMEMBERED_MIN;
+    while (remembered < this.#hostPages && remembered < REMEMBERED_MAX) remembered *= 2;
+    this.known = new Int32Array(remembered << KNOWN_SHIFT).fill(-1);
+    this.knownMask = remembered - 1;
     this.slots = createMemslots({
       userMemSlots: USER_SLOTS,
       addressSpaces: 1,
@@ -108,7 +120,7 @@ export class GuestMemory {
     for (let page = 0; page < this.ramPages; page++) {
       const mfn = this.#frames.alloc(this.#heap, this.domid);
       if (mfn < 0) return false;
-      this.#backing[page] = mfn;
+      this.backing[page] = mfn;
       this.populated++;
     }
     return true;
@@ -116,21 +128,26 @@ export class GuestMemory {
 
   /** Puts a frame that the machine allocated for the domain behind one of its special, grant or status frames. */
   place(gfn: number, mfn: number): void {
-    this.#backing[gfn] = mfn;
+    this.backing[gfn] = mfn;
   }
 
   /** Takes it away again. */
   displace(gfn: number): void {
-    this.#backing[gfn] = -1;
+    this.backing[gfn] = -1;
   }
 
   /** The machine frame behind `gfn`, or -1; for writing also -1 when its slot is read-only. */
   mfnOf(gfn: number, writing: boolean): number {
-    const at = (gfn & (REMEMBERED - 1)) << 1;
-    const known = this.#known;
+    const at = (gfn & this.knownMask) << KNOWN_SHIFT;
+    const { known } = this;
     // What may be written may be read.
-    if (known[at] === gfn && this.#knownAt === this.#space.generation) return this.#backing[known[at + 1]!]!;
+    if (known[at] === gfn && this.#knownAt === this.#space.generation) return this.backing[known[at | KNOWN_PAGE]!]!;
     return this.#translate(gfn, writing);
+  }
+
+  /** Whether what is remembered still holds. */
+  knowsNow(): boolean {
+    return this.#knownAt === this.#space.generation;
   }
 
   #translate(gfn: number, writing: boolean): number {
@@ -139,9 +156,10 @@ export class GuestMemory {
     if (hva < 0) return -1;
     const page = hva / PAGE;
     // Undefined past the end and between two pages: a slot of the domain's own may lead anywhere, and a gfn may be no whole number.
-    const mfn = this.#backing[page];
+    const mfn = this.backing[page];
     if (mfn === undefined) return -1;
-    if (writing) this.#remember(gfn, page);
+    // What may only be read is not remembered.
+    if (writing || space.translate(gfn) === hva) this.#remember(gfn, page);
     return mfn;
   }
 
@@ -149,14 +167,14 @@ export class GuestMemory {
     const { generation } = this.#space;
     // A change of the slots that is under way has no generation of its own; a frame above 2^31 is not remembered.
     if (generation < 0 || (gfn | 0) !== gfn) return;
-    const known = this.#known;
+    const { known } = this;
     if (this.#knownAt !== generation) {
       known.fill(-1);
       this.#knownAt = generation;
     }
-    const at = (gfn & (REMEMBERED - 1)) << 1;
+    const at = (gfn & this.knownMask) << KNOWN_SHIFT;
     known[at] = gfn;
-    known[at + 1] = page;
+    known[at | KNOWN_PAGE] = page;
   }
 
   /** The machine frame behind `gfn`. @throws {HvError} `bad-gfn`: no slot, or ballooned out. `readonly-gfn`. */
@@ -232,9 +250,9 @@ export class GuestMemory {
   /** Balloons a page out. Whoever has it mapped keeps it until the last mapping goes. @returns false when it is not populated RAM. */
   decrease(gfn: number): boolean {
     const page = this.#ramPage(gfn);
-    const mfn = page < 0 ? -1 : this.#backing[page]!;
+    const mfn = page < 0 ? -1 : this.backing[page]!;
     if (mfn < 0) return false;
-    this.#backing[page] = -1;
+    this.backing[page] = -1;
     this.populated--;
     this.#frames.giveUp(mfn, this.domid);
     return true;
@@ -243,10 +261,10 @@ export class GuestMemory {
   /** Balloons a zeroed page in. @returns false when it is no RAM page, is populated, or the heap is empty. */
   populate(gfn: number): boolean {
     const page = this.#ramPage(gfn);
-    if (page < 0 || this.#backing[page]! >= 0 || !this.allow()) return false;
+    if (page < 0 || this.backing[page]! >= 0 || !this.allow()) return false;
     const mfn = this.#frames.alloc(this.#heap, this.domid);
     if (mfn < 0) return false;
-    this.#backing[page] = mfn;
+    this.backing[page] = mfn;
     this.populated++;
     return true;
   }
@@ -255,8 +273,8 @@ export class GuestMemory {
   grow(frames: number): number {
     const first = this.#hostPages;
     const backing = new Int32Array(first + frames).fill(-1);
-    backing.set(this.#backing);
-    this.#backing = backing;
+    backing.set(this.backing);
+    this.backing = backing;
     this.#hostPages += frames;
     const id = SLOT_GROWN + this.#countGrown();
     this.slots.createSlot({ id, baseGfn: first, pages: frames, userspaceAddr: first * PAGE });
@@ -274,9 +292,9 @@ export class GuestMemory {
   /** The domain dies: every page that backs it is given up; grant and status frames are the caller's. */
   destroy(): void {
     for (let page = 0; page < this.#hostPages; page++) {
-      const mfn = this.#backing[page]!;
+      const mfn = this.backing[page]!;
       if (mfn < 0) continue;
-      this.#backing[page] = -1;
+      this.backing[page] = -1;
       const table = page >= this.grantGfn && page < this.#hostPages - this.#grown;
       if (!table) this.#frames.giveUp(mfn, this.domid);
     }

@@ -13,8 +13,10 @@ export type HvSim = typeof import('../../src/index.ts');
 export interface Mutation {
   /** Below `src/`. */
   readonly file: string;
-  /** Pairs of text: each must stand in the file exactly once, so that a guard that moves or goes is noticed. */
-  readonly edits: readonly (readonly [guard: string, without: string])[];
+  /**
+   * Pairs of text: each must stand in the file, or in the third, exactly once, so that a guard that moves or goes is noticed.
+   */
+  readonly edits: readonly (readonly [guard: string, without: string, file?: string])[];
 }
 
 /**
@@ -26,14 +28,16 @@ export async function loadMutant(name: string, mutation: Mutation): Promise<HvSi
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   cpSync(SOURCES, folder, { recursive: true });
-  const path = join(folder, mutation.file);
-  let text = readFileSync(path, 'utf8');
-  for (const [guard, without] of mutation.edits) {
+  for (const [guard, without, file = mutation.file] of mutation.edits) {
+    const path = join(folder, file);
+    const text = readFileSync(path, 'utf8');
     const found = text.split(guard).length - 1;
-    if (found !== 1) throw new Error(`${mutation.file} holds the guard ${found} times: ${guard}`);
-    text = text.replace(guard, () => without);
+    if (found !== 1) throw new Error(`${file} holds the guard ${found} times: ${guard}`);
+    writeFileSync(
+      path,
+      text.replace(guard, () => without),
+    );
   }
-  writeFileSync(path, text);
   return (await import(/* @vite-ignore */ join(folder, 'index.ts'))) as HvSim;
 }
 
