@@ -1,111 +1,122 @@
-import type { ForeignPage } from './types.ts';
+import { GNTMAP, GNTST } from '@paravirt/xen-abi';
+import { ForeignIndex } from './foreign-index.ts';
+import type { ForeignPage, MapOp, UnmapOp } from './types.ts';
 
-/** Words of a value, by `slot << SHIFT`: who granted, what, and the mapping's handle. */
-const SHIFT = 2;
-const GREF = 1;
-const HANDLE = 2;
+// Plain constants of this module: a property is loaded at each use.
+const { okay: OKAY } = GNTST;
+const { host_map: HOST_MAP } = GNTMAP;
+/** Handles below it have a row. A hypervisor gives small ones; one that does not costs the index from its first large one on. */
+const HANDLES_MAX = 1 << 20;
 const EMPTY = -1;
 
 /**
- * Who granted the page mapped at a virtual frame: a hash table with open addressing in typed arrays. Deleting shifts the
- * followers back, so there are no tombstones and a search never gets longer with time.
+ * Who granted the page mapped at a virtual frame. Until somebody asks, what is noted at each mapping is a row by its handle, which
+ * costs next to nothing; from then on an index by frame is kept, because who asks once asks for each page.
  */
 export class ForeignPages {
-  private keys: Float64Array = new Float64Array(16).fill(EMPTY);
-  private values: Int32Array = new Int32Array(16 << SHIFT);
-  private mask = 15;
+  /** By handle: where it is mapped, or -1. */
+  private vfns: Float64Array = new Float64Array(64).fill(EMPTY);
+  /** By handle: who granted, and what. */
+  private granters: Int32Array = new Int32Array(64);
+  private grefs: Int32Array = new Int32Array(64);
   private count = 0;
+  private index: ForeignIndex | undefined = undefined;
 
+  /** Pages mapped. */
   get size(): number {
-    return this.count;
+    return this.index === undefined ? this.count : this.index.size;
   }
 
   set(vfn: number, domid: number, gref: number, handle: number): void {
-    const { keys, mask } = this;
-    let at = slotOf(vfn) & mask;
-    let key = keys[at]!;
-    while (key !== EMPTY && key !== vfn) {
-      at = (at + 1) & mask;
-      key = keys[at]!;
+    if (this.index === undefined && !((handle | 0) === handle && handle >= 0 && handle < HANDLES_MAX)) this.build();
+    if (this.index !== undefined) {
+      this.index.set(vfn, domid, gref, handle);
+      return;
     }
-    if (key === EMPTY) {
-      if ((this.count + 1) * 2 > mask) {
-        this.grow();
-        this.set(vfn, domid, gref, handle);
-        return;
-      }
-      this.count++;
-      keys[at] = vfn;
-    }
-    const { values } = this;
-    values[at << SHIFT] = domid;
-    values[(at << SHIFT) | GREF] = gref;
-    values[(at << SHIFT) | HANDLE] = handle;
+    if (handle >= this.vfns.length) this.grow(handle);
+    if (this.vfns[handle] === EMPTY) this.count++;
+    this.vfns[handle] = vfn;
+    this.granters[handle] = domid;
+    this.grefs[handle] = gref;
   }
 
   get(vfn: number, out: ForeignPage): boolean {
-    const at = this.find(vfn);
-    if (at < 0) return false;
-    const { values } = this;
-    out.domid = values[at << SHIFT]!;
-    out.gref = values[(at << SHIFT) | GREF]! >>> 0;
-    out.handle = values[(at << SHIFT) | HANDLE]! >>> 0;
-    return true;
+    if (this.index === undefined) this.build();
+    return this.index!.get(vfn, out);
   }
 
   /** Forgets the page if it is the one mapped under `handle`. */
-  delete(vfn: number, handle: number): boolean {
-    const { keys, mask } = this;
-    const at = this.find(vfn);
-    if (at < 0 || this.values[(at << SHIFT) | HANDLE]! >>> 0 !== handle) return false;
-    this.count--;
-    if (keys[(at + 1) & mask] === EMPTY) keys[at] = EMPTY;
-    else this.close(at);
-    return true;
-  }
-
-  private find(vfn: number): number {
-    const { keys, mask } = this;
-    let at = slotOf(vfn) & mask;
-    for (;;) {
-      const key = keys[at]!;
-      if (key === vfn) return at;
-      if (key === EMPTY) return -1;
-      at = (at + 1) & mask;
+  delete(vfn: number, handle: number): void {
+    if (this.index !== undefined) this.index.delete(vfn, handle);
+    else if (this.vfns[handle] === vfn) {
+      this.vfns[handle] = EMPTY;
+      this.count--;
     }
   }
 
-  /** Empties a slot and shifts its followers back. */
-  private close(slot: number): void {
-    const { keys, values, mask } = this;
-    let hole = slot;
-    for (let at = (hole + 1) & mask; keys[at] !== EMPTY; at = (at + 1) & mask) {
-      // A follower moves into the hole unless its home lies behind the hole: then it is found without passing there.
-      const home = slotOf(keys[at]!) & mask;
-      if (((at - home) & mask) < ((at - hole) & mask)) continue;
-      keys[hole] = keys[at]!;
-      values.copyWithin(hole << SHIFT, at << SHIFT, (at + 1) << SHIFT);
-      hole = at;
+  /**
+   * `set` for every mapping of a batch that was made, up to the first operation that needs a closer look. The loop calls nothing, so
+   * that the compiler keeps what it knows of the arrays from one turn to the next. @returns which that is, or `count`.
+   */
+  setAll(ops: readonly MapOp[], count: number): number {
+    if (this.index !== undefined) return 0;
+    const { vfns, granters, grefs } = this;
+    const rows = vfns.length;
+    let fresh = 0;
+    let i = 0;
+    for (; i < count; i++) {
+      const op = ops[i]!;
+      const { handle } = op;
+      if (op.status !== OKAY || (op.flags & HOST_MAP) === 0) break;
+      if (!((handle | 0) === handle && handle >= 0 && handle < rows)) break;
+      if (vfns[handle] === EMPTY) fresh++;
+      vfns[handle] = op.vfn;
+      granters[handle] = op.domid;
+      grefs[handle] = op.ref;
     }
-    keys[hole] = EMPTY;
+    this.count += fresh;
+    return i;
   }
 
-  private grow(): void {
-    const { keys, values } = this;
-    const length = keys.length * 2;
-    this.keys = new Float64Array(length).fill(EMPTY);
-    this.values = new Int32Array(length << SHIFT);
-    this.mask = length - 1;
-    this.count = 0;
-    for (let i = 0; i < keys.length; i++) {
-      const at = i << SHIFT;
-      if (keys[i] !== EMPTY) this.set(keys[i]!, values[at]!, values[at | GREF]!, values[at | HANDLE]!);
+  /** `delete` for every mapping of a batch that was ended, likewise. */
+  deleteAll(ops: readonly UnmapOp[], count: number): number {
+    if (this.index !== undefined) return 0;
+    const { vfns } = this;
+    const rows = vfns.length;
+    let i = 0;
+    for (; i < count; i++) {
+      const op = ops[i]!;
+      const { handle } = op;
+      if (op.status !== OKAY || !(handle >= 0 && handle < rows) || vfns[handle] !== op.vfn) break;
+      vfns[handle] = EMPTY;
     }
+    this.count -= i;
+    return i;
   }
-}
 
-/** Where a frame's search begins, before the table's mask. */
-function slotOf(vfn: number): number {
-  const high = vfn > 0xffff_ffff ? Math.imul(Math.floor(vfn / 0x1_0000_0000), 0x85eb_ca6b) : 0;
-  return Math.imul(vfn ^ high, 0x9e37_79b1) >>> 8;
+  private grow(handle: number): void {
+    let rows = this.vfns.length;
+    while (rows <= handle) rows *= 2;
+    const vfns = new Float64Array(rows).fill(EMPTY);
+    vfns.set(this.vfns);
+    this.vfns = vfns;
+    const granters = new Int32Array(rows);
+    granters.set(this.granters);
+    this.granters = granters;
+    const grefs = new Int32Array(rows);
+    grefs.set(this.grefs);
+    this.grefs = grefs;
+  }
+
+  private build(): void {
+    const { vfns, granters, grefs } = this;
+    const index = new ForeignIndex();
+    for (let handle = 0; handle < vfns.length; handle++) {
+      if (vfns[handle] !== EMPTY) index.set(vfns[handle]!, granters[handle]!, grefs[handle]! >>> 0, handle);
+    }
+    this.index = index;
+    this.vfns = new Float64Array(0);
+    this.granters = new Int32Array(0);
+    this.grefs = new Int32Array(0);
+  }
 }

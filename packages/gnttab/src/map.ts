@@ -64,7 +64,7 @@ export class Mapper {
     let result = this.hypercalls.unmap(ops, count);
     if (result !== 0) result = errno(result);
     const tell = host.watchesUnmaps();
-    for (let i = 0; i < count; i++) {
+    for (let i = result < 0 || tell ? 0 : foreign.deleteAll(ops, count); i < count; i++) {
       const op = ops[i]!;
       const { status } = op;
       if (result < 0 || status > 0) op.status = GENERAL_ERROR;
@@ -91,7 +91,7 @@ export class Mapper {
     if (result !== 0) result = errno(result);
     const tell = host.watchesMaps();
     let again = 0;
-    for (let i = 0; i < count; i++) {
+    for (let i = result < 0 || tell ? 0 : foreign.setAll(ops, count); i < count; i++) {
       const op = ops[i]!;
       const { status } = op;
       if (result < 0 || status > 0) op.status = GENERAL_ERROR;

@@ -95,6 +95,8 @@ export interface GrantHypercalls {
 export interface PageUse {
   /** Whether somebody besides its owner still uses the mapped page `vfn`, so that it must not be unmapped yet. A few ns. */
   inUse(vfn: number): boolean;
+  /** The same for any of the first `count` of `ops`: a provider that can tell at one look has it. */
+  anyInUse?(ops: readonly UnmapOp[], count: number): boolean;
   /** Keeps the granted page `gfn` from being given back. */
   hold(gfn: number): void;
   /** Ends one hold of the granted page `gfn`; with the last one the page may be given back. */

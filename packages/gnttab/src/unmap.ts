@@ -88,6 +88,7 @@ export class UnmapQueue {
 }
 
 function anyInUse(pages: PageUse, ops: readonly UnmapOp[], count: number): boolean {
+  if (pages.anyInUse !== undefined) return pages.anyInUse(ops, count);
   for (let i = 0; i < count; i++) if (pages.inUse(ops[i]!.vfn)) return true;
   return false;
 }

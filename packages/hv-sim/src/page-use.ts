@@ -1,3 +1,4 @@
+import type { UnmapOp } from '@paravirt/gnttab';
 import { HvError } from './errors.ts';
 import type { GuestPageList } from './memory/guest-memory.ts';
 import type { DomainPageUse } from './types.ts';
@@ -27,6 +28,12 @@ export class PageUses implements DomainPageUse {
   inUse(vfn: number): boolean {
     if (this.#users.size > 0 && this.#users.has(vfn)) return true;
     return this.held?.(vfn) ?? false;
+  }
+
+  anyInUse(ops: readonly UnmapOp[], count: number): boolean {
+    if (this.#users.size === 0 && this.held === undefined) return false;
+    for (let i = 0; i < count; i++) if (this.inUse(ops[i]!.vfn)) return true;
+    return false;
   }
 
   hold(gfn: number): void {

@@ -259,8 +259,8 @@ export class QueueMappings {
   reclaim(batch: UnmapBatch, result: number): void {
     const { ops, count } = batch;
     const { pool } = this;
-    let unmaps = 0;
-    for (let k = 0; k < count; k++) {
+    let unmaps = result === 0 ? pool.giveAll(ops, count) : 0;
+    for (let k = unmaps; k < count; k++) {
       const op = ops[k]!;
       if (result !== 0 || op.status !== OKAY) {
         pool.lose(op.vfn);

@@ -1,4 +1,9 @@
+import type { UnmapOp } from '@paravirt/gnttab';
+import { GNTST } from '@paravirt/xen-abi';
 import type { AddressSource } from './types.ts';
+
+// A plain constant of this module: a property is loaded at each use.
+const { okay: OKAY } = GNTST;
 
 /** Virtual frames taken at once. */
 const AREA_PAGES = 32;
@@ -12,8 +17,9 @@ export class PagePool {
   private readonly max: number;
   private readonly areas: number[] = [];
   /** A plain array: a virtual frame below 2^30 stays a small integer all the way. */
-  private readonly stack: number[];
-  private top = 0;
+  readonly stack: number[];
+  /** Free frames: the last of `stack` are taken first. */
+  top = 0;
   private made = 0;
   private readonly lost: Set<number> = new Set();
 
@@ -50,6 +56,19 @@ export class PagePool {
 
   give(vfn: number): void {
     this.stack[this.top++] = vfn;
+  }
+
+  /** `give` for the frame of each operation, up to the first that was not carried out. @returns how many. */
+  giveAll(ops: readonly UnmapOp[], count: number): number {
+    const { stack, top } = this;
+    let i = 0;
+    for (; i < count; i++) {
+      const op = ops[i]!;
+      if (op.status !== OKAY) break;
+      stack[top + i] = op.vfn;
+    }
+    this.top = top + i;
+    return i;
   }
 
   /** The frame is never used again: something is still mapped there. */
