@@ -31,6 +31,9 @@ const ONE_MASK = 0xfffe;
 const ONE = 0x0100;
 const SECT_MAX = LAST_SECT;
 const { shift: SHIFT, idHi: ID_HI, operation: OPERATION, segments: SEGMENTS, firstPage: FIRST_PAGE, sectors: SECTORS, sector: SECTOR, gone: GONE } = ROW;
+const ROW_WORDS = 1 << SHIFT;
+/** Of a request of one segment that is being taken: its reference. */
+const ONE_GREF = 7;
 
 /** `takeOnes` took all that it might. No first word is below 0. */
 export const NO_MORE = -1;
@@ -133,16 +136,21 @@ export class Transfers implements BatchOwner {
       this.run();
       batch = this.batch;
     }
-    const { ring, frontend, table, pool, time } = this;
+    const { ring, table, pool } = this;
     const { shared } = ring;
     const { words: u32, idWord } = shared;
-    const { words, far, vfns, firstSect, lastSect, entries, ops } = batch!;
+    const { words, far, firstSect, lastSect } = batch!;
     const { sectors: end, mask } = bounds;
     const readonly = bounds.readonly === true;
     const start = batch!.count;
     let { count, pages } = batch!;
-    const limit = count + Math.min(most, REQUESTS_MAX - count, PAGES_MAX - pages);
+    const before = pages;
+    let room = Math.min(most, REQUESTS_MAX - count, PAGES_MAX - pages);
+    // Without an address left the next one goes the long way, which knows how to wait for one.
+    if (table === undefined && !pool.grow(room)) room = Math.min(room, Math.max(1, pool.free));
+    const limit = count + room;
     let left = NO_MORE;
+    // A loop that calls nothing: what the compiler knows of the arrays then holds from one turn to the next.
     for (let cons = ring.reqCons | 0; count < limit; count++, cons++) {
       const slot = shared.wordOf(cons);
       if (slot < 0) {
@@ -155,74 +163,87 @@ export class Transfers implements BatchOwner {
         break;
       }
       const word = slot + idWord;
-      const idLo = u32[word]!;
-      const idHi = u32[word + HI]!;
       const sectorLo = u32[word + SECTOR_LO]!;
       const sectorHi = u32[word + SECTOR_HI]!;
-      const gref = u32[word + GREF]!;
       const sects = u32[word + SECTS]! & 0xffff;
       const first = sects & 0xff;
       const last = sects >>> 8;
       const length = last - first + 1;
-      const write = head & 0xff;
-      let vfn = -1;
-      if (
-        last <= SECT_MAX &&
-        first <= last &&
-        (sectorHi === 0 ? sectorLo : sectorHi * 0x1_0000_0000 + sectorLo) + length <= end &&
-        ((length | sectorLo) & mask) === 0 &&
-        (!readonly || write === 0)
-      ) {
-        if (table !== undefined) {
-          const entry = table.find(gref);
-          if (entry >= 0) {
-            table.touch(entry, time);
-            entries[pages] = entry;
-            vfn = table.vfns[entry]!;
-          }
-        } else if (pool.free > 0 || pool.grow(1)) {
-          vfn = pool.take();
-          const op = ops[pages]!;
-          op.vfn = vfn;
-          op.flags = write === 0 ? HOST_MAP : HOST_MAP_READONLY;
-          op.ref = gref;
-          op.domid = frontend;
-        }
-      }
-      if (vfn === -1) {
-        current.operation = write;
-        current.nrSegments = 1;
-        current.idLo = idLo;
-        current.idHi = idHi;
-        current.setSectorHalves(sectorLo, sectorHi);
-        current.setSegment(0, gref, first, last);
-        left = ONE_IN_CURRENT;
-        break;
-      }
-      vfns[pages] = vfn;
-      firstSect[pages] = first;
-      lastSect[pages] = last;
       const at = count << SHIFT;
-      words[at] = idLo;
-      words[at | ID_HI] = idHi;
-      words[at | OPERATION] = write;
+      words[at] = u32[word]!;
+      words[at | ID_HI] = u32[word + HI]!;
+      words[at | OPERATION] = head & 0xff;
       words[at | SEGMENTS] = 1;
       words[at | FIRST_PAGE] = pages;
       words[at | SECTORS] = length;
+      words[at | ONE_GREF] = u32[word + GREF]!;
+      firstSect[pages] = first;
+      lastSect[pages] = last;
       if (sectorHi === 0 && sectorLo < FAR) words[at | SECTOR] = sectorLo;
       else {
         words[at | SECTOR] = -1;
         far[count] = sectorHi * 0x1_0000_0000 + sectorLo;
       }
+      if (
+        last > SECT_MAX ||
+        first > last ||
+        (sectorHi === 0 ? sectorLo : sectorHi * 0x1_0000_0000 + sectorLo) + length > end ||
+        ((length | sectorLo) & mask) !== 0 ||
+        (readonly && (head & 0xff) !== READ)
+      ) {
+        left = ONE_IN_CURRENT;
+        break;
+      }
       pages++;
     }
-    const taken = count - start;
+    const placed = table === undefined ? this.place(batch!, before, pages) : this.find(table, batch!, before, pages);
+    if (placed < pages - before) left = ONE_IN_CURRENT;
+    const taken = placed;
+    if (left === ONE_IN_CURRENT) takeOut(current, batch!, start + taken);
     ring.skipRequests(left === ONE_IN_CURRENT ? taken + 1 : taken);
-    if (table !== undefined) this.counters.persistentHits += taken;
-    batch!.count = count;
-    batch!.pages = pages;
+    batch!.count = start + taken;
+    batch!.pages = before + taken;
     this.taken = taken;
     return left;
+  }
+
+  /** Asks for the pages of requests of one segment to be mapped. @returns for how many there were addresses. */
+  private place(batch: TransferBatch, from: number, end: number): number {
+    const { frontend, pool } = this;
+    const { words, vfns, ops } = batch;
+    const { stack } = pool;
+    const count = Math.min(end - from, pool.top);
+    let { top } = pool;
+    let at = (batch.count << SHIFT) | 0;
+    for (let page = from; page < from + count; page++, at += ROW_WORDS) {
+      top--;
+      const vfn = stack[top]!;
+      const op = ops[page]!;
+      op.vfn = vfn;
+      op.flags = words[at | OPERATION] === READ ? HOST_MAP : HOST_MAP_READONLY;
+      op.ref = words[at | ONE_GREF]! >>> 0;
+      op.domid = frontend;
+      vfns[page] = vfn;
+    }
+    pool.top = top;
+    return count;
+  }
+
+  /** Finds where persistent grants of requests of one segment are mapped. @returns how many are, before one that is not. */
+  private find(table: PersistentGrants, batch: TransferBatch, from: number, end: number): number {
+    const { time } = this;
+    const { words, vfns, entries } = batch;
+    let at = (batch.count << SHIFT) | 0;
+    let page = from;
+    for (; page < end; page++, at += ROW_WORDS) {
+      const entry = table.find(words[at | ONE_GREF]! >>> 0);
+      if (entry < 0) break;
+      table.touch(entry, time);
+      entries[page] = entry;
+      vfns[page] = table.vfns[entry]!;
+    }
+    this.counters.persistentHits += page - from;
+    return page - from;
   }
 
   /**
@@ -241,7 +262,7 @@ export class Transfers implements BatchOwner {
     const { table, pool } = this;
     const { vfns, firstSect: firsts, lastSect: lasts } = batch;
     if (table !== undefined) {
-      if (!this.find(table, request, count, batch)) return false;
+      if (!this.findAll(table, request, count, batch)) return false;
     } else {
       if (pool.free < count && !pool.grow(count)) return false;
       const { ops } = batch;
@@ -278,7 +299,7 @@ export class Transfers implements BatchOwner {
   }
 
   /** Where the request's persistent grants are mapped. @returns false where one is not mapped yet. */
-  private find(table: PersistentGrants, request: BackRequest, count: number, batch: TransferBatch): boolean {
+  private findAll(table: PersistentGrants, request: BackRequest, count: number, batch: TransferBatch): boolean {
     const { vfns, pages, entries } = batch;
     const { grefs } = request;
     const { time } = this;
@@ -500,4 +521,18 @@ function closeUp(batch: TransferBatch, count: number): void {
     }
   }
   unmaps.count = left;
+}
+
+/** A request of one segment of the batch, as it was read, for the long way. */
+function takeOut(request: BackRequest, batch: TransferBatch, index: number): void {
+  const at = index << SHIFT;
+  const { words, firstSect, lastSect } = batch;
+  const page = words[at | FIRST_PAGE]!;
+  request.operation = words[at | OPERATION]!;
+  request.nrSegments = 1;
+  request.idLo = words[at]! >>> 0;
+  request.idHi = words[at | ID_HI]! >>> 0;
+  const sector = sectorOf(batch, index);
+  request.setSectorHalves(sector % 0x1_0000_0000, Math.floor(sector / 0x1_0000_0000));
+  request.setSegment(0, words[at | ONE_GREF]! >>> 0, firstSect[page]!, lastSect[page]!);
 }
