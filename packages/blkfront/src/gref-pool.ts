@@ -21,7 +21,9 @@ export class GrefPool {
   private pooled: Uint8Array = new Uint8Array(1024);
   private hits = 0;
   private misses = 0;
-  private live = 0;
+  /** References taken out of the table and not given back to it, and those of them that are claimed and not open. */
+  private owned = 0;
+  private idle = 0;
   private exhausted = 0;
   private quarantinedEver = 0;
   private readonly held: Gref[] = [];
@@ -47,20 +49,37 @@ export class GrefPool {
 
   /** How it stands, in a fresh object. */
   get figures(): PoolFigures {
-    const { hits, misses, quarantinedEver, live, exhausted } = this;
-    return { hits, misses, quarantined: this.held.length, quarantinedEver, live, free: this.count, exhausted };
+    const { hits, misses, quarantinedEver, exhausted, count: free } = this;
+    const quarantined = this.held.length;
+    // What is neither free nor claimed nor set aside is open: so a request counts nothing here.
+    const live = this.owned - this.idle - free - quarantined;
+    return { hits, misses, quarantined, quarantinedEver, live, free, exhausted };
+  }
+
+  /** Opens a reference for a page and gives it, or -1 when pool and table are empty. O(1). */
+  lend(gfn: Gfn, readonly: boolean): Gref | -1 {
+    const left = this.count - 1;
+    if (left < 0 || this.fifo === true) return this.lendOther(gfn, readonly);
+    this.count = left;
+    this.hits++;
+    const gref = this.free[left] as Gref;
+    this.grants.permit(gref, this.peer, gfn, readonly);
+    return gref;
+  }
+
+  private lendOther(gfn: Gfn, readonly: boolean): Gref | -1 {
+    const gref = this.claim();
+    if (gref !== -1) this.open(gref, gfn, readonly);
+    return gref;
   }
 
   /** A reference without access, or -1 when pool and table are empty. O(1). */
   claim(): Gref | -1 {
-    const left = this.count - 1;
-    if (left < 0) return this.miss();
-    this.count = left;
+    if (this.count === 0) return this.miss();
+    this.count--;
     this.hits++;
-    return this.fifo === true ? this.claimOldest() : (this.free[left] as Gref);
-  }
-
-  private claimOldest(): Gref {
+    this.idle++;
+    if (!this.fifo) return this.free[this.count] as Gref;
     const gref = this.free[this.head] as Gref;
     if (++this.head === this.free.length) this.head = 0;
     return gref;
@@ -68,20 +87,14 @@ export class GrefPool {
 
   /** Gives back a claimed reference that was never opened. */
   unclaim(gref: Gref): void {
-    if (this.pooled[gref] !== 1) this.grants.release(gref);
-    else if (this.fifo === true) this.unclaimNewest(gref);
-    else this.free[this.count++] = gref;
-  }
-
-  private unclaimNewest(gref: Gref): void {
-    const at = this.head + this.count++;
-    this.free[at < this.free.length ? at : at - this.free.length] = gref;
+    this.idle--;
+    this.put(gref);
   }
 
   /** Opens a claimed reference. */
   open(gref: Gref, gfn: Gfn, readonly: boolean): void {
+    this.idle--;
     this.grants.permit(gref, this.peer, gfn, readonly);
-    this.live++;
   }
 
   /**
@@ -96,7 +109,6 @@ export class GrefPool {
 
   /** What `close` does about a reference that `closeIdle` would not close. */
   setAside(gref: Gref, gfn: Gfn, page: number): void {
-    this.live--;
     this.held.push(gref);
     this.heldGfns.push(gfn);
     this.heldPages.push(page);
@@ -107,8 +119,7 @@ export class GrefPool {
   /** Closes a reference unless the peer maps it; then it stays open, as a persistent grant, and the answer is false. */
   closeIdle(gref: Gref): boolean {
     if (!this.grants.revoke(gref)) return false;
-    this.live--;
-    this.unclaim(gref);
+    this.put(gref);
     return true;
   }
 
@@ -135,7 +146,7 @@ export class GrefPool {
     this.heldGfns.length = kept;
     this.heldPages.length = kept;
     for (let i = 0; i < back.length; i += 3) {
-      this.unclaim(back[i] as Gref);
+      this.put(back[i] as Gref);
       returned(back[i] as Gref, back[i + 1] as Gfn, back[i + 2]!);
     }
   }
@@ -152,14 +163,16 @@ export class GrefPool {
   destroy(returned: (gref: Gref, gfn: Gfn, page: number) => void): void {
     while (this.count > 0) {
       const gref = this.claim() as Gref;
+      this.idle--;
       this.pooled[gref] = 0;
-      this.grants.release(gref);
+      this.giveUp(gref);
     }
     for (let i = 0; i < this.held.length; i++) {
       const gref = this.held[i]!;
       const gfn = this.heldGfns[i] as Gfn;
       const page = this.heldPages[i]!;
       this.pooled[gref] = 0;
+      this.owned--;
       this.grants.endLater(gref, () => returned(gref, gfn, page));
     }
     this.held.length = 0;
@@ -175,8 +188,28 @@ export class GrefPool {
   private miss(): Gref | -1 {
     const gref = this.grants.reserve();
     if (gref === -1) this.exhausted++;
-    else this.misses++;
+    else {
+      this.misses++;
+      this.owned++;
+      this.idle++;
+    }
     return gref;
+  }
+
+  private put(gref: Gref): void {
+    if (this.pooled[gref] !== 1) this.giveUp(gref);
+    else if (this.fifo === true) this.putNewest(gref);
+    else this.free[this.count++] = gref;
+  }
+
+  private putNewest(gref: Gref): void {
+    const at = this.head + this.count++;
+    this.free[at < this.free.length ? at : at - this.free.length] = gref;
+  }
+
+  private giveUp(gref: Gref): void {
+    this.owned--;
+    this.grants.release(gref);
   }
 
   private keep(gref: Gref): void {
@@ -186,5 +219,6 @@ export class GrefPool {
       this.pooled = wider;
     }
     this.pooled[gref] = 1;
+    this.owned++;
   }
 }

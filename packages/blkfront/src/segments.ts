@@ -118,12 +118,11 @@ export class SegmentWriter {
     const page = indirectPage === -1 ? undefined : this.pages.frames[indirectPage]!;
     let sect = first >>> 9;
     for (let i = 0; i < segments; i++) {
-      const gref = refs.claim();
+      const gref = refs.lend(gfns[frame + i]! as Gfn, readonly);
       if (gref === -1) {
         this.shortOf = 'references';
         return i;
       }
-      refs.open(gref, gfns[frame + i]! as Gfn, readonly);
       segRef[base + i] = gref;
       const last = i + 1 < segments ? 7 : ((first + left - 1) & 4095) >>> 9;
       if (page === undefined) wire.setSegment(i, gref, sect, last);
@@ -135,13 +134,12 @@ export class SegmentWriter {
 
   /** The same for what lies in one page of the caller's, which is most of all requests. */
   private openOne(r: Shadow, wire: BlockRequest): boolean {
-    const gref = this.refs.claim();
+    const { start, count, op } = r;
+    const gref = this.refs.lend(r.gfns![start >>> 12]! as Gfn, op !== OP.READ);
     if (gref === -1) {
       this.shortOf = 'references';
       return false;
     }
-    const { start, count, op } = r;
-    this.refs.open(gref, r.gfns![start >>> 12]! as Gfn, op !== OP.READ);
     const first = (start & 4095) >>> 9;
     wire.setSegment(0, gref, first, first + count - 1);
     wire.nrSegments = 1;
@@ -231,9 +229,8 @@ export class SegmentWriter {
   /** Takes a page of the driver's own for a segment, fills it and opens it. -1: short of pages or references, nothing held. */
   private openOwn(r: Shadow, at: number, readonly: boolean, from: number, length: number): Gref | -1 {
     if (r.mode === ZERO) {
-      const gref = this.refs.claim();
+      const gref = this.refs.lend(this.pages.gfns[this.zeroPage]!, true);
       if (gref === -1) this.shortOf = 'references';
-      else this.refs.open(gref, this.pages.gfns[this.zeroPage]!, true);
       return gref;
     }
     const { pages, refs } = this;
