@@ -67,6 +67,29 @@ export class GrefPool {
     return gref;
   }
 
+  /**
+   * Lends `count` references for the frames of `gfns` from `from` on, into `into` from `at` on. @returns how many there were:
+   * `count`, unless pool and table ran out.
+   */
+  lendMany(into: Uint32Array, at: number, gfns: ArrayLike<number>, from: number, count: number, readonly: boolean): number {
+    const { grants, free } = this;
+    let lent = 0;
+    if (this.fifo !== true && grants.permitMany !== undefined) {
+      lent = Math.min(count, this.count);
+      let top = this.count;
+      for (let i = 0; i < lent; i++) into[at + i] = free[--top]!;
+      this.count = top;
+      this.hits += lent;
+      grants.permitMany(into, at, this.peer, gfns, from, lent, readonly);
+    }
+    for (; lent < count; lent++) {
+      const gref = this.lend(gfns[from + lent]! as Gfn, readonly);
+      if (gref === -1) break;
+      into[at + lent] = gref;
+    }
+    return lent;
+  }
+
   private lendOther(gfn: Gfn, readonly: boolean): Gref | -1 {
     const gref = this.claim();
     if (gref !== -1) this.open(gref, gfn, readonly);
@@ -105,6 +128,17 @@ export class GrefPool {
     if (this.closeIdle(gref)) return true;
     this.setAside(gref, gfn, page);
     return false;
+  }
+
+  /** `close` of `count` references, those of `refs` from `at` on, of the frames of `gfns` from `from` on, which are no pages of ours. */
+  closeMany(refs: Uint32Array, at: number, gfns: ArrayLike<number>, from: number, count: number): void {
+    const { grants } = this;
+    for (let i = 0; i < count; i++) {
+      const ended = i + (grants.revokeMany === undefined ? 0 : grants.revokeMany(refs, at + i, count - i));
+      this.putMany(refs, at + i, at + ended);
+      i = ended;
+      if (i < count) this.close(refs[at + i]! as Gref, gfns[from + i]! as Gfn, -1);
+    }
   }
 
   /** What `close` does about a reference that `closeIdle` would not close. */
@@ -200,6 +234,22 @@ export class GrefPool {
     if (this.pooled[gref] !== 1) this.giveUp(gref);
     else if (this.fifo === true) this.putNewest(gref);
     else this.free[this.count++] = gref;
+  }
+
+  /** `put` of the references of `refs` from `from` to `end - 1`. */
+  private putMany(refs: Uint32Array, from: number, end: number): void {
+    const { pooled, free } = this;
+    let at = from;
+    if (!this.fifo) {
+      let top = this.count;
+      for (; at < end; at++) {
+        const gref = refs[at]!;
+        if (pooled[gref] !== 1) break;
+        free[top++] = gref;
+      }
+      this.count = top;
+    }
+    for (; at < end; at++) this.put(refs[at]! as Gref);
   }
 
   private putNewest(gref: Gref): void {

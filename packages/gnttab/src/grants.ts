@@ -108,6 +108,28 @@ export class Grants implements DeferredHost {
     this.open(gref, peer, gfn, readonly);
   }
 
+  publishMany(refs: Uint32Array, at: number, peer: DomId, gfns: ArrayLike<number>, from: number, count: number, readonly: boolean): void {
+    const { state, link } = this.list;
+    const domid = peer & DOMID_MAX;
+    const flag = readonly === true || readonly === false;
+    const plain = domid === peer && flag && this.references.closed !== true && this.bus?.observed('gnttab:granted') !== true;
+    let done = 0;
+    // Up to the first that is rare or wrong, which `publish` tells apart.
+    for (; done < count && plain; done++) {
+      const ref = refs[at + done]! | 0;
+      const gfn = gfns[from + done]!;
+      const frame = gfn | 0;
+      if (frame !== gfn || frame < 0 || state[ref] !== CLAIMED) break;
+      state[ref] = GRANTED;
+      link[ref] = domid;
+    }
+    if (done > 0) {
+      this.entries.writeMany(refs, at, readonly === true ? PERMIT_READING : PERMIT, domid, gfns, from, done);
+      this.peers.change(domid, done);
+    }
+    for (; done < count; done++) this.publish(refs[at + done]! as Gref, peer, gfns[from + done]! as Gfn, readonly);
+  }
+
   publishSubPage(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean, pageOffset: number, bytes: number): void {
     this.refuseVersion1('publishSubPage');
     if (this.references.list.state[gref] !== CLAIMED) this.refuseUnclaimed(gref);
@@ -157,6 +179,31 @@ export class Grants implements DeferredHost {
     list.state[ref] = CLAIMED;
     this.peers.remove(list.link[ref]!);
     return true;
+  }
+
+  tryEndMany(refs: Uint32Array, at: number, count: number): number {
+    const { state, link } = this.list;
+    let run = 0;
+    // Marked as they are counted, so that a reference that stands there twice is met as no longer granted.
+    if (this.bus?.observed('gnttab:ended') !== true) {
+      for (; run < count && state[refs[at + run]!] === GRANTED; run++) state[refs[at + run]!] = CLAIMED;
+    }
+    const ended = this.entries.tryClearMany(refs, at, run);
+    for (let i = ended; i < run; i++) state[refs[at + i]!] = GRANTED;
+    // By stretches of one peer's, which as a rule is all of them.
+    for (let i = 0; i < ended; ) {
+      const peer = link[refs[at + i]!]!;
+      const from = i++;
+      while (i < ended && link[refs[at + i]!] === peer) i++;
+      this.peers.change(peer, from - i);
+    }
+    if (ended < run) {
+      this.refusedEnd(refs[at + ended]! as Gref);
+      return ended;
+    }
+    // What is left is watched, was refused before, or is wrong.
+    for (let i = run; i < count; i++) if (!this.tryEnd(refs[at + i]! as Gref)) return i;
+    return count;
   }
 
   /** `tryEnd` of what is watched, was refused before, or is no granted reference. */
