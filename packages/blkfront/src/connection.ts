@@ -11,7 +11,7 @@ import type { PinnedTable } from './pinned.ts';
 import { Ring } from './queue.ts';
 import type { Carried, QueueParts } from './queue-parts.ts';
 import { SegmentWriter } from './segments.ts';
-import { MODE, Shadows } from './shadows.ts';
+import { Shadows } from './shadows.ts';
 import type { BlkfrontSurroundings, Grants, OnDone, Protocol, QueueFigures } from './types.ts';
 
 /** What a connection is made of; everything in it dies with the connection. */
@@ -94,7 +94,7 @@ export class Connection {
       const poolRefs = options.poolRefs === 'full' ? slots * perRequest : options.poolRefs;
       const refs = new GrefPool(surroundings.grants, peer, poolRefs, options.poolOrder, (gref, gfn) => options.onHeld(index, gref, gfn));
       const pages = new PagePool(surroundings.pages, refs);
-      const shadows = new Shadows(slots, maxSegments, options.sink, persistent ? MODE.PINNED : MODE.DIRECT);
+      const shadows = new Shadows(slots, maxSegments, options.sink);
       const segments = new SegmentWriter({
         shadows,
         refs,

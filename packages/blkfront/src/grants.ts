@@ -9,7 +9,15 @@ const END_LATER_TICKS = 1000;
 /** What `grantsOf` uses of a grant table. */
 export type GrantTableForDevice = Pick<
   GrantTable,
-  'tryAllocGrantReference' | 'freeGrantReference' | 'publish' | 'tryEnd' | 'isInUse' | 'requestFreeCallback' | 'cancelFreeCallback'
+  | 'tryAllocGrantReference'
+  | 'freeGrantReference'
+  | 'publish'
+  | 'publishMany'
+  | 'tryEnd'
+  | 'tryEndMany'
+  | 'isInUse'
+  | 'requestFreeCallback'
+  | 'cancelFreeCallback'
 >;
 
 /** Methods, not functions made for each table: the compiler puts what all devices share in place, and calls what each has its own. */
@@ -37,6 +45,14 @@ class TableGrants implements Grants {
 
   revoke(gref: Gref): boolean {
     return this.table.tryEnd(gref);
+  }
+
+  permitMany(refs: Uint32Array, at: number, peer: DomId, gfns: ArrayLike<number>, from: number, count: number, readonly: boolean): void {
+    this.table.publishMany(refs, at, peer, gfns, from, count, readonly);
+  }
+
+  revokeMany(refs: Uint32Array, at: number, count: number): number {
+    return this.table.tryEndMany(refs, at, count);
   }
 
   inUse(gref: Gref): boolean {

@@ -21,7 +21,9 @@ export class GrefPool {
   private pooled: Uint8Array = new Uint8Array(1024);
   private hits = 0;
   private misses = 0;
-  private live = 0;
+  /** References taken out of the table and not given back to it, and those of them that are claimed and not open. */
+  private owned = 0;
+  private idle = 0;
   private exhausted = 0;
   private quarantinedEver = 0;
   private readonly held: Gref[] = [];
@@ -47,20 +49,60 @@ export class GrefPool {
 
   /** How it stands, in a fresh object. */
   get figures(): PoolFigures {
-    const { hits, misses, quarantinedEver, live, exhausted } = this;
-    return { hits, misses, quarantined: this.held.length, quarantinedEver, live, free: this.count, exhausted };
+    const { hits, misses, quarantinedEver, exhausted, count: free } = this;
+    const quarantined = this.held.length;
+    // What is neither free nor claimed nor set aside is open: so a request counts nothing here.
+    const live = this.owned - this.idle - free - quarantined;
+    return { hits, misses, quarantined, quarantinedEver, live, free, exhausted };
+  }
+
+  /** Opens a reference for a page and gives it, or -1 when pool and table are empty. O(1). */
+  lend(gfn: Gfn, readonly: boolean): Gref | -1 {
+    const left = this.count - 1;
+    if (left < 0 || this.fifo === true) return this.lendOther(gfn, readonly);
+    this.count = left;
+    this.hits++;
+    const gref = this.free[left] as Gref;
+    this.grants.permit(gref, this.peer, gfn, readonly);
+    return gref;
+  }
+
+  /**
+   * Lends `count` references for the frames of `gfns` from `from` on, into `into` from `at` on. @returns how many there were:
+   * `count`, unless pool and table ran out.
+   */
+  lendMany(into: Uint32Array, at: number, gfns: ArrayLike<number>, from: number, count: number, readonly: boolean): number {
+    const { grants, free } = this;
+    let lent = 0;
+    if (this.fifo !== true && grants.permitMany !== undefined) {
+      lent = Math.min(count, this.count);
+      let top = this.count;
+      for (let i = 0; i < lent; i++) into[at + i] = free[--top]!;
+      this.count = top;
+      this.hits += lent;
+      grants.permitMany(into, at, this.peer, gfns, from, lent, readonly);
+    }
+    for (; lent < count; lent++) {
+      const gref = this.lend(gfns[from + lent]! as Gfn, readonly);
+      if (gref === -1) break;
+      into[at + lent] = gref;
+    }
+    return lent;
+  }
+
+  private lendOther(gfn: Gfn, readonly: boolean): Gref | -1 {
+    const gref = this.claim();
+    if (gref !== -1) this.open(gref, gfn, readonly);
+    return gref;
   }
 
   /** A reference without access, or -1 when pool and table are empty. O(1). */
   claim(): Gref | -1 {
-    const left = this.count - 1;
-    if (left < 0) return this.miss();
-    this.count = left;
+    if (this.count === 0) return this.miss();
+    this.count--;
     this.hits++;
-    return this.fifo === true ? this.claimOldest() : (this.free[left] as Gref);
-  }
-
-  private claimOldest(): Gref {
+    this.idle++;
+    if (!this.fifo) return this.free[this.count] as Gref;
     const gref = this.free[this.head] as Gref;
     if (++this.head === this.free.length) this.head = 0;
     return gref;
@@ -68,20 +110,14 @@ export class GrefPool {
 
   /** Gives back a claimed reference that was never opened. */
   unclaim(gref: Gref): void {
-    if (this.pooled[gref] !== 1) this.grants.release(gref);
-    else if (this.fifo === true) this.unclaimNewest(gref);
-    else this.free[this.count++] = gref;
-  }
-
-  private unclaimNewest(gref: Gref): void {
-    const at = this.head + this.count++;
-    this.free[at < this.free.length ? at : at - this.free.length] = gref;
+    this.idle--;
+    this.put(gref);
   }
 
   /** Opens a claimed reference. */
   open(gref: Gref, gfn: Gfn, readonly: boolean): void {
+    this.idle--;
     this.grants.permit(gref, this.peer, gfn, readonly);
-    this.live++;
   }
 
   /**
@@ -94,9 +130,19 @@ export class GrefPool {
     return false;
   }
 
+  /** `close` of `count` references, those of `refs` from `at` on, of the frames of `gfns` from `from` on, which are no pages of ours. */
+  closeMany(refs: Uint32Array, at: number, gfns: ArrayLike<number>, from: number, count: number): void {
+    const { grants } = this;
+    for (let i = 0; i < count; i++) {
+      const ended = i + (grants.revokeMany === undefined ? 0 : grants.revokeMany(refs, at + i, count - i));
+      this.putMany(refs, at + i, at + ended);
+      i = ended;
+      if (i < count) this.close(refs[at + i]! as Gref, gfns[from + i]! as Gfn, -1);
+    }
+  }
+
   /** What `close` does about a reference that `closeIdle` would not close. */
   setAside(gref: Gref, gfn: Gfn, page: number): void {
-    this.live--;
     this.held.push(gref);
     this.heldGfns.push(gfn);
     this.heldPages.push(page);
@@ -107,8 +153,7 @@ export class GrefPool {
   /** Closes a reference unless the peer maps it; then it stays open, as a persistent grant, and the answer is false. */
   closeIdle(gref: Gref): boolean {
     if (!this.grants.revoke(gref)) return false;
-    this.live--;
-    this.unclaim(gref);
+    this.put(gref);
     return true;
   }
 
@@ -135,7 +180,7 @@ export class GrefPool {
     this.heldGfns.length = kept;
     this.heldPages.length = kept;
     for (let i = 0; i < back.length; i += 3) {
-      this.unclaim(back[i] as Gref);
+      this.put(back[i] as Gref);
       returned(back[i] as Gref, back[i + 1] as Gfn, back[i + 2]!);
     }
   }
@@ -152,14 +197,16 @@ export class GrefPool {
   destroy(returned: (gref: Gref, gfn: Gfn, page: number) => void): void {
     while (this.count > 0) {
       const gref = this.claim() as Gref;
+      this.idle--;
       this.pooled[gref] = 0;
-      this.grants.release(gref);
+      this.giveUp(gref);
     }
     for (let i = 0; i < this.held.length; i++) {
       const gref = this.held[i]!;
       const gfn = this.heldGfns[i] as Gfn;
       const page = this.heldPages[i]!;
       this.pooled[gref] = 0;
+      this.owned--;
       this.grants.endLater(gref, () => returned(gref, gfn, page));
     }
     this.held.length = 0;
@@ -175,8 +222,44 @@ export class GrefPool {
   private miss(): Gref | -1 {
     const gref = this.grants.reserve();
     if (gref === -1) this.exhausted++;
-    else this.misses++;
+    else {
+      this.misses++;
+      this.owned++;
+      this.idle++;
+    }
     return gref;
+  }
+
+  private put(gref: Gref): void {
+    if (this.pooled[gref] !== 1) this.giveUp(gref);
+    else if (this.fifo === true) this.putNewest(gref);
+    else this.free[this.count++] = gref;
+  }
+
+  /** `put` of the references of `refs` from `from` to `end - 1`. */
+  private putMany(refs: Uint32Array, from: number, end: number): void {
+    const { pooled, free } = this;
+    let at = from;
+    if (!this.fifo) {
+      let top = this.count;
+      for (; at < end; at++) {
+        const gref = refs[at]!;
+        if (pooled[gref] !== 1) break;
+        free[top++] = gref;
+      }
+      this.count = top;
+    }
+    for (; at < end; at++) this.put(refs[at]! as Gref);
+  }
+
+  private putNewest(gref: Gref): void {
+    const at = this.head + this.count++;
+    this.free[at < this.free.length ? at : at - this.free.length] = gref;
+  }
+
+  private giveUp(gref: Gref): void {
+    this.owned--;
+    this.grants.release(gref);
   }
 
   private keep(gref: Gref): void {
@@ -186,5 +269,6 @@ export class GrefPool {
       this.pooled = wider;
     }
     this.pooled[gref] = 1;
+    this.owned++;
   }
 }

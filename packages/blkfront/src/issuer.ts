@@ -78,8 +78,9 @@ export class Issuer {
       wire.operation = BLKIF_OP.INDIRECT;
       wire.indirectOp = operation;
     }
+    r.generation = this.parts.shadows.tick();
     wire.idLo = r.id;
-    wire.idHi = this.parts.shadows.renew(r.id);
+    wire.idHi = r.generation;
     r.state = SLOT.ON_RING;
     this.ring.putRequest(wire);
     this.figures.requests++;

@@ -1,12 +1,11 @@
 import type { EventBus } from '@paravirt/event-bus';
-import type { Gfn, Gref, Port } from '@paravirt/event-bus/contract';
+import type { Port } from '@paravirt/event-bus/contract';
 import { BLKIF_OP, BlockResponse, type FrontRing } from '@paravirt/xen-abi';
 import { ERRNO } from './errors.ts';
 import type { BlkfrontEvents } from './events.ts';
 import type { Features } from './features.ts';
-import type { GrefPool } from './gref-pool.ts';
 import { Issuer } from './issuer.ts';
-import type { PinnedTable } from './pinned.ts';
+import { DRY, PageRequests, TAKEN } from './page-requests.ts';
 import type { Carried, QueueParts } from './queue-parts.ts';
 import { checkRequest } from './request-check.ts';
 import type { SegmentWriter } from './segments.ts';
@@ -14,7 +13,6 @@ import { type Shadow, type Shadows, SLOT } from './shadows.ts';
 import { type OnDone, OP, type QueueFigures } from './types.ts';
 
 // Of this module alone: what is imported is loaded from its module at every use.
-const { READ, WRITE } = OP;
 const { ON_RING, STALLED } = SLOT;
 
 /**
@@ -32,15 +30,10 @@ export class Ring {
   private readonly parts: QueueParts;
   private readonly ring: FrontRing;
   private readonly segments: SegmentWriter;
-  private readonly refs: GrefPool;
-  private readonly pinned: PinnedTable;
   private readonly features: Features;
   private readonly bus: EventBus<BlkfrontEvents> | undefined;
   private readonly tap: QueueParts['tap'];
-  private readonly persistent: boolean;
-  private readonly handle: number;
-  /** Whether a page of the caller's may go on the wire as it is. */
-  private readonly unbounced: boolean;
+  private readonly pages: PageRequests;
   private readonly issuer: Issuer;
   private readonly answer: BlockResponse = new BlockResponse();
   private readonly stalled: Shadow[] = [];
@@ -57,15 +50,11 @@ export class Ring {
     this.ring = parts.ring;
     this.shadows = parts.shadows;
     this.segments = parts.segments;
-    this.refs = parts.refs;
-    this.pinned = parts.pinned;
     this.features = parts.features;
     this.figures = parts.figures;
     this.bus = parts.bus;
     this.tap = parts.tap;
-    this.persistent = parts.persistent;
-    this.handle = parts.handle;
-    this.unbounced = parts.persistent || !parts.bounceAll;
+    this.pages = new PageRequests(parts);
     this.issuer = new Issuer(parts);
   }
 
@@ -99,55 +88,15 @@ export class Ring {
     cookie: number,
     sink: OnDone,
   ): number {
-    const f = this.features;
-    // What is a machine integer is known for one to the compiler from here on.
-    const from = sector | 0;
-    const sectors = count | 0;
-    const at = start | 0;
-    const mine = cookie | 0;
-    // Most of all requests move data within one page of the caller's: straight to the ring, in one body, because calls cost as much
-    // as what they do here. Any other, and any that is refused, goes the longer way.
-    if (
-      gfns === null ||
-      bytes !== null ||
-      this.unbounced !== true ||
-      (op !== READ && (op !== WRITE || f.readonly)) ||
-      from !== sector ||
-      sectors !== count ||
-      at !== start ||
-      mine !== cookie ||
-      from < 0 ||
-      sectors <= 0 ||
-      at < 0 ||
-      from + sectors > f.sectors ||
-      ((from | sectors) & f.granule) !== 0 ||
-      (at & f.alignMask) !== 0 ||
-      ((at >>> 9) & 7) + sectors > 8 ||
-      at >>> 12 >= gfns.length ||
-      this.refusal !== 0 ||
-      this.stalled.length > 0
-    ) {
-      return this.submitAny(op, sector, gfns, bytes, start, count, cookie, sink);
+    if (gfns !== null && bytes === null && this.refusal === 0 && this.stalled.length === 0) {
+      const taken = this.pages.submit(op, sector, gfns, start, count, cookie, sink);
+      if (taken === TAKEN) {
+        if (this.plugs === 0) this.push();
+        return 0;
+      }
+      if (taken === DRY) return this.dry('references');
     }
-    const { shadows, figures } = this;
-    const id = shadows.takeId();
-    if (id < 0) return this.refused(ERRNO.EBUSY);
-    const gfn = gfns[at >>> 12]! as Gfn;
-    const gref = ((this.persistent === true ? this.pinned.find(gfn) : this.refs.claim()) | 0) as Gref | -1;
-    if (gref === -1) {
-      shadows.giveId(id);
-      return this.persistent ? this.submitAny(op, sector, gfns, bytes, start, count, cookie, sink) : this.dry('references');
-    }
-    if (this.persistent !== true) this.refs.open(gref, gfn, op !== READ);
-    const generation = shadows.keep(id, op, sectors, gref, from, at, mine);
-    shadows.keepObjects(id, gfns, sink);
-    const first = (at >>> 9) & 7;
-    this.ring.putPage(op, this.handle, id, generation, from, gref, first, first + sectors - 1);
-    figures.segments++;
-    figures.requests++;
-    if (this.bus?.observed('blkfront:requested')) this.issuer.tell(shadows.at(id));
-    if (this.plugs === 0) this.push();
-    return 0;
+    return this.submitAny(op, sector, gfns, bytes, start, count, cookie, sink);
   }
 
   private submitAny(
@@ -237,7 +186,7 @@ export class Ring {
         for (let i = 0; i < waiting && !this.stopped; i++) {
           this.ring.getResponse(this.answer);
           handled++;
-          if (!this.completePage() && !this.complete()) break;
+          if (!this.pages.complete(this.answer) && !this.complete()) break;
         }
         if (handled >= most && !this.stopped) {
           this.parts.onBacklog(this.index);
@@ -278,7 +227,10 @@ export class Ring {
   stop(): void {
     if (this.stopped) return;
     this.stopped = true;
-    for (const r of this.shadows.outstanding()) if (r.state === ON_RING) this.segments.close(r, false);
+    for (const { id } of this.shadows.all) {
+      const r = this.pages.at(id);
+      if (r.state === ON_RING) this.segments.close(r, false);
+    }
     this.segments.destroy();
   }
 
@@ -313,27 +265,12 @@ export class Ring {
     this.parts.onRoom(this.index);
   }
 
-  /** Completes what nearly every answer is to: a request of one page, which went well, and which nobody watches. False: see `complete`. */
-  private completePage(): boolean {
-    const { answer, shadows } = this;
-    if (answer.status !== 0 || this.watched) return false;
-    const row = shadows.settle(answer.idLo, answer.idHi, answer.operation);
-    if (row < 0) return false;
-    this.figures.responses++;
-    if (this.persistent !== true) {
-      const gref = shadows.grefAt(row);
-      if (!this.refs.closeIdle(gref)) this.refs.setAside(gref, shadows.gfnAt(row), -1);
-    }
-    shadows.complete(row);
-    return true;
-  }
-
   /** Checks the answer just copied and completes its request. False when the device is over. */
   private complete(): boolean {
     const { answer, shadows } = this;
     const id = answer.idLo;
-    const r = id < shadows.slots ? shadows.at(id) : null;
-    if (r === null || r.state !== ON_RING || answer.idHi !== shadows.generationOf(id)) {
+    const r = id < shadows.slots ? this.pages.at(id) : null;
+    if (r === null || r.state !== ON_RING || answer.idHi !== r.generation) {
       return this.breakDown(`a response names request ${answer.idHi}:${answer.idLo}, which is not under way`);
     }
     if (answer.operation !== r.wireOp) return this.breakDown(`a response to operation ${r.wireOp} says ${answer.operation}`);

@@ -1,5 +1,5 @@
 import type { Gfn, Gref } from '@paravirt/event-bus/contract';
-import { BLKIF_MAX_SEGMENTS_PER_REQUEST, type BlockRequest, writeIndirectSegment } from '@paravirt/xen-abi';
+import { BLKIF_MAX_SEGMENTS_PER_REQUEST, type BlockRequest, writeIndirectSegment, writeIndirectSegments } from '@paravirt/xen-abi';
 import type { GrefPool } from './gref-pool.ts';
 import type { PagePool } from './page-pool.ts';
 import type { PinnedTable } from './pinned.ts';
@@ -115,33 +115,24 @@ export class SegmentWriter {
     const { base, indirectPage } = r;
     const gfns = r.gfns!;
     const readonly = r.op !== OP.READ;
-    const page = indirectPage === -1 ? undefined : this.pages.frames[indirectPage]!;
-    let sect = first >>> 9;
-    for (let i = 0; i < segments; i++) {
-      const gref = refs.claim();
-      if (gref === -1) {
-        this.shortOf = 'references';
-        return i;
-      }
-      refs.open(gref, gfns[frame + i]! as Gfn, readonly);
-      segRef[base + i] = gref;
-      const last = i + 1 < segments ? 7 : ((first + left - 1) & 4095) >>> 9;
-      if (page === undefined) wire.setSegment(i, gref, sect, last);
-      else writeIndirectSegment(page, i, gref, sect, last);
-      sect = 0;
-    }
-    return segments;
+    const lent = refs.lendMany(segRef, base, gfns, frame, segments, readonly);
+    if (lent < segments) this.shortOf = 'references';
+    if (lent === 0) return 0;
+    const sect = first >>> 9;
+    const last = lent < segments ? 7 : ((first + left - 1) & 4095) >>> 9;
+    if (indirectPage === -1) wire.setSegments(segRef, base, lent, sect, last);
+    else writeIndirectSegments(this.pages.frames[indirectPage]!, segRef, base, lent, sect, last);
+    return lent;
   }
 
   /** The same for what lies in one page of the caller's, which is most of all requests. */
   private openOne(r: Shadow, wire: BlockRequest): boolean {
-    const gref = this.refs.claim();
+    const { start, count, op } = r;
+    const gref = this.refs.lend(r.gfns![start >>> 12]! as Gfn, op !== OP.READ);
     if (gref === -1) {
       this.shortOf = 'references';
       return false;
     }
-    const { start, count, op } = r;
-    this.refs.open(gref, r.gfns![start >>> 12]! as Gfn, op !== OP.READ);
     const first = (start & 4095) >>> 9;
     wire.setSegment(0, gref, first, first + count - 1);
     wire.nrSegments = 1;
@@ -160,8 +151,7 @@ export class SegmentWriter {
     if (mode === DIRECT) {
       const gfns = r.gfns!;
       const frame = (r.start + r.done * 512) >>> 12;
-      const { refs, segRef } = this;
-      for (let i = 0; i < segments; i++) refs.close(segRef[base + i]! as Gref, gfns[frame + i]! as Gfn, -1);
+      this.refs.closeMany(this.segRef, base, gfns, frame, segments);
     } else if (mode === ZERO) {
       const gfn = this.pages.gfns[this.zeroPage]!;
       for (let i = 0; i < segments; i++) this.refs.close(this.segRef[base + i]! as Gref, gfn, -1);
@@ -231,9 +221,8 @@ export class SegmentWriter {
   /** Takes a page of the driver's own for a segment, fills it and opens it. -1: short of pages or references, nothing held. */
   private openOwn(r: Shadow, at: number, readonly: boolean, from: number, length: number): Gref | -1 {
     if (r.mode === ZERO) {
-      const gref = this.refs.claim();
+      const gref = this.refs.lend(this.pages.gfns[this.zeroPage]!, true);
       if (gref === -1) this.shortOf = 'references';
-      else this.refs.open(gref, this.pages.gfns[this.zeroPage]!, true);
       return gref;
     }
     const { pages, refs } = this;

@@ -64,6 +64,16 @@ export interface Grants {
   permit(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void;
   /** One atomic attempt to end the access; the reference stays reserved. False while the peer has the page mapped: nothing changed. */
   revoke(gref: Gref): boolean;
+  /**
+   * `permit` of the `count` references of `refs` from `at` on, for the frames of `gfns` from `from` on. Where there is no such
+   * method, `permit` is called for each.
+   */
+  permitMany?(refs: Uint32Array, at: number, peer: DomId, gfns: ArrayLike<number>, from: number, count: number, readonly: boolean): void;
+  /**
+   * `revoke` of the `count` references of `refs` from `at` on, in order, up to the first that is refused. @returns how many were
+   * revoked. Where there is no such method, `revoke` is called for each.
+   */
+  revokeMany?(refs: Uint32Array, at: number, count: number): number;
   /** Whether the peer has the page mapped at this moment. */
   inUse(gref: Gref): boolean;
   /** Ends the access as soon as the peer lets go, then gives the reference back and calls `ended` once. */

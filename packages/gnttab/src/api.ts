@@ -154,6 +154,12 @@ export interface GrantTable {
    * @see xen/include/public/grant_table.h, "Introducing a valid entry into the grant table"
    */
   publish(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void;
+  /**
+   * `publish` of `count` references, those of `refs` from `at` on, for the frames of `gfns` from `from` on: what as many calls would
+   * do, in the same order.
+   * @throws {GrantError} as `publish`, at the first that it would refuse; those before it are published.
+   */
+  publishMany(refs: Uint32Array, at: number, peer: DomId, gfns: ArrayLike<number>, from: number, count: number, readonly: boolean): void;
   /** Version 2: opens `bytes` bytes from `pageOffset` on of `gfn`, for copies only. @throws {GrantError} as `publish`; `wrong-version`. */
   publishSubPage(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean, pageOffset: number, bytes: number): void;
   /** Version 2: lets `peer` copy through this reference what `through` granted to this domain as `throughGref`. @throws {GrantError} as `publish`; `wrong-version`. */
@@ -172,6 +178,12 @@ export interface GrantTable {
    * @throws {GrantError} `bad-gref`: it is not published.
    */
   tryEnd(gref: Gref): boolean;
+  /**
+   * `tryEnd` of the `count` references of `refs` from `at` on, in order, up to the first that the peer still uses.
+   * @returns how many were ended; the one behind them is as `tryEnd` leaves it.
+   * @throws {GrantError} `bad-gref`: one is not published; those before it are ended.
+   */
+  tryEndMany(refs: Uint32Array, at: number, count: number): number;
   /** `tryEnd`, and frees the reference when it succeeds. @throws {GrantError} `bad-gref`. */
   tryEndForeignAccess(gref: Gref): boolean;
   /**

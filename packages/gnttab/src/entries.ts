@@ -68,6 +68,29 @@ export class Entries {
     u32[word] = flags | (peer << 16);
   }
 
+  /** `write` of `count` entries, those of `refs` from `at` on, for the frames of `gfns` from `from` on. */
+  writeMany(refs: Uint32Array, at: number, flags: number, peer: number, gfns: ArrayLike<number>, from: number, count: number): void {
+    if (!this.plain) {
+      for (let i = 0; i < count; i++) this.writeAny(refs[at + i]!, flags, peer, gfns[from + i]!);
+      return;
+    }
+    const head = flags | (peer << 16);
+    for (let i = 0; i < count; ) {
+      // One frame's entries after another: references that were taken together stand together.
+      const page = refs[at + i]! >>> 9;
+      const { views, offset } = this.frames[page]!;
+      const { u32 } = views;
+      const start = offset >>> 2;
+      for (; i < count; i++) {
+        const gref = refs[at + i]! | 0;
+        if (gref >>> 9 !== page) break;
+        const word = start + ((gref & 511) << 1);
+        u32[word + 1] = gfns[from + i]!;
+        u32[word] = head;
+      }
+    }
+  }
+
   private writeAny(gref: number, flags: number, peer: number, frame: number): void {
     const views = this.viewsOf(gref);
     const at = this.offsetOf(gref);
@@ -111,6 +134,28 @@ export class Entries {
     if ((u16[at]! & IN_USE) !== 0) return false;
     u16[at] = INVALID;
     return true;
+  }
+
+  /** `tryClear` of `count` entries, those of `refs` from `at` on, up to the first that is in use. @returns how many were closed. */
+  tryClearMany(refs: Uint32Array, at: number, count: number): number {
+    if (!this.plain) {
+      for (let i = 0; i < count; i++) if (!this.tryClearAny(refs[at + i]!)) return i;
+      return count;
+    }
+    for (let i = 0; i < count; ) {
+      const page = refs[at + i]! >>> 9;
+      const { views, offset } = this.frames[page]!;
+      const { u16 } = views;
+      const start = offset >>> 1;
+      for (; i < count; i++) {
+        const gref = refs[at + i]! | 0;
+        if (gref >>> 9 !== page) break;
+        const half = start + ((gref & 511) << 2);
+        if ((u16[half]! & IN_USE) !== 0) return i;
+        u16[half] = INVALID;
+      }
+    }
+    return count;
   }
 
   private tryClearAny(gref: number): boolean {

@@ -72,32 +72,62 @@ export class Grants implements DeferredHost {
   }
 
   // The two calls of every request of a driver: straight lines for what they meet, on numbers that the compiler knows for machine
-  // integers from their first line on, and a call for anything else.
+  // integers from their first line on, and a call for anything else. Short, so that a driver's compiler takes them in whole.
   publish(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void {
     const { list } = this;
     const ref = gref | 0;
     const domid = peer & DOMID_MAX;
     const frame = gfn | 0;
-    const common = ref === gref && domid === peer && frame === gfn && frame >= 0 && list.state[ref] === CLAIMED;
-    if (!common || this.references.closed === true || (readonly !== true && readonly !== false)) {
-      this.checkPublish(gref, peer, gfn, readonly);
-      this.open(gref, peer, gfn, readonly);
+    if (
+      ref !== gref ||
+      domid !== peer ||
+      frame !== gfn ||
+      frame < 0 ||
+      list.state[ref] !== CLAIMED ||
+      (readonly !== true && readonly !== false) ||
+      this.references.closed === true ||
+      this.bus?.observed('gnttab:granted') === true
+    ) {
+      this.publishOther(gref, peer, gfn, readonly);
       return;
     }
-    this.entries.write(ref, readonly ? PERMIT_READING : PERMIT, domid, frame);
+    this.entries.write(ref, readonly === true ? PERMIT_READING : PERMIT, domid, frame);
     list.state[ref] = GRANTED;
     // A granted reference is in no list, so its link is free to remember the peer; the entry itself is not to be trusted for it.
     list.link[ref] = domid;
     this.peers.add(domid);
-    if (this.bus?.observed('gnttab:granted')) this.tellGranted(gref, peer, gfn, readonly);
   }
 
-  private checkPublish(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void {
-    if (this.references.list.state[gref] !== CLAIMED) this.refuseUnclaimed(gref);
+  /** `publish` of what is watched, or rare, or wrong. */
+  private publishOther(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void {
+    if (this.list.state[gref] !== CLAIMED) this.refuseUnclaimed(gref);
     checkPeer('peer', peer);
     checkFrame('gfn', gfn);
     checkFlag('readonly', readonly);
     this.references.refuseClosed('publish');
+    this.open(gref, peer, gfn, readonly);
+  }
+
+  publishMany(refs: Uint32Array, at: number, peer: DomId, gfns: ArrayLike<number>, from: number, count: number, readonly: boolean): void {
+    const { state, link } = this.list;
+    const domid = peer & DOMID_MAX;
+    const flag = readonly === true || readonly === false;
+    const plain = domid === peer && flag && this.references.closed !== true && this.bus?.observed('gnttab:granted') !== true;
+    let done = 0;
+    // Up to the first that is rare or wrong, which `publish` tells apart.
+    for (; done < count && plain; done++) {
+      const ref = refs[at + done]! | 0;
+      const gfn = gfns[from + done]!;
+      const frame = gfn | 0;
+      if (frame !== gfn || frame < 0 || state[ref] !== CLAIMED) break;
+      state[ref] = GRANTED;
+      link[ref] = domid;
+    }
+    if (done > 0) {
+      this.entries.writeMany(refs, at, readonly === true ? PERMIT_READING : PERMIT, domid, gfns, from, done);
+      this.peers.change(domid, done);
+    }
+    for (; done < count; done++) this.publish(refs[at + done]! as Gref, peer, gfns[from + done]! as Gfn, readonly);
   }
 
   publishSubPage(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean, pageOffset: number, bytes: number): void {
@@ -144,45 +174,60 @@ export class Grants implements DeferredHost {
   tryEnd(gref: Gref): boolean {
     const { list } = this;
     const ref = gref | 0;
-    if (ref !== gref || list.state[ref] !== GRANTED) return this.tryEndBusy(gref);
-    if (!this.entries.tryClear(ref)) {
-      list.state[ref] = BUSY;
-      this.busy++;
-      this.tellBusy(gref);
-      return false;
-    }
+    if (ref !== gref || list.state[ref] !== GRANTED || this.bus?.observed('gnttab:ended') === true) return this.tryEndOther(gref);
+    if (!this.entries.tryClear(ref)) return this.refusedEnd(gref);
     list.state[ref] = CLAIMED;
     this.peers.remove(list.link[ref]!);
-    if (this.bus?.observed('gnttab:ended')) this.tellEnded(gref);
     return true;
   }
 
-  /** `tryEnd` of a reference whose end was refused before. */
-  private tryEndBusy(gref: Gref): boolean {
-    const { list } = this;
-    if (list.state[gref] !== BUSY) this.refuseUngranted(gref);
-    if (!this.entries.tryClear(gref)) {
-      this.tellBusy(gref);
-      return false;
+  tryEndMany(refs: Uint32Array, at: number, count: number): number {
+    const { state, link } = this.list;
+    let run = 0;
+    // Marked as they are counted, so that a reference that stands there twice is met as no longer granted.
+    if (this.bus?.observed('gnttab:ended') !== true) {
+      for (; run < count && state[refs[at + run]!] === GRANTED; run++) state[refs[at + run]!] = CLAIMED;
     }
-    this.busy--;
+    const ended = this.entries.tryClearMany(refs, at, run);
+    for (let i = ended; i < run; i++) state[refs[at + i]!] = GRANTED;
+    // By stretches of one peer's, which as a rule is all of them.
+    for (let i = 0; i < ended; ) {
+      const peer = link[refs[at + i]!]!;
+      const from = i++;
+      while (i < ended && link[refs[at + i]!] === peer) i++;
+      this.peers.change(peer, from - i);
+    }
+    if (ended < run) {
+      this.refusedEnd(refs[at + ended]! as Gref);
+      return ended;
+    }
+    // What is left is watched, was refused before, or is wrong.
+    for (let i = run; i < count; i++) if (!this.tryEnd(refs[at + i]! as Gref)) return i;
+    return count;
+  }
+
+  /** `tryEnd` of what is watched, was refused before, or is no granted reference. */
+  private tryEndOther(gref: Gref): boolean {
+    const { list } = this;
+    const state = list.state[gref];
+    if (state !== GRANTED && state !== BUSY) this.refuseUngranted(gref);
+    const peer = list.link[gref]! as DomId;
+    if (!this.entries.tryClear(gref)) return this.refusedEnd(gref);
     list.state[gref] = CLAIMED;
-    this.peers.remove(list.link[gref]!);
-    if (this.bus?.observed('gnttab:ended')) this.tellEnded(gref);
+    if (state === BUSY) this.busy--;
+    this.peers.remove(peer);
+    if (this.bus?.observed('gnttab:ended')) this.bus.emit('gnttab:ended', { owner: this.owner, peer, gref });
     return true;
   }
 
-  private tellGranted(gref: Gref, peer: DomId, gfn: Gfn | undefined, readonly: boolean): void {
-    this.bus?.emit('gnttab:granted', { owner: this.owner, peer, gref, gfn, readonly });
-  }
-
-  private tellEnded(gref: Gref): void {
-    this.bus?.emit('gnttab:ended', { owner: this.owner, peer: this.list.link[gref]! as DomId, gref });
-  }
-
-  private tellBusy(gref: Gref): void {
-    if (!this.bus?.observed('gnttab:busy')) return;
-    this.bus.emit('gnttab:busy', { owner: this.owner, peer: this.list.link[gref]! as DomId, gref });
+  private refusedEnd(gref: Gref): false {
+    const { list } = this;
+    if (list.state[gref] === GRANTED) {
+      list.state[gref] = BUSY;
+      this.busy++;
+    }
+    if (this.bus?.observed('gnttab:busy')) this.bus.emit('gnttab:busy', { owner: this.owner, peer: list.link[gref]! as DomId, gref });
+    return false;
   }
 
   tryEndAndFree(gref: Gref): boolean {
@@ -274,7 +319,7 @@ export class Grants implements DeferredHost {
     // A granted reference is in no list, so its link is free to remember the peer; the entry itself is not to be trusted for it.
     list.link[gref] = peer;
     this.peers.add(peer);
-    if (this.bus?.observed('gnttab:granted')) this.tellGranted(gref, peer, gfn, readonly);
+    if (this.bus?.observed('gnttab:granted')) this.bus.emit('gnttab:granted', { owner: this.owner, peer, gref, gfn, readonly });
   }
 
   private refuseUnclaimed(gref: number): never {

@@ -21,6 +21,12 @@ export class PeerCounts {
     this.lastCount--;
   }
 
+  /** Adds many, or takes many away. */
+  change(domid: number, by: number): void {
+    if (domid !== this.last) this.turnTo(domid);
+    this.lastCount += by;
+  }
+
   /** Entries of all peers. */
   get total(): number {
     this.settle();

@@ -126,6 +126,9 @@ class Table implements GrantTable, MapHost, UnmapHost {
   publish(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean): void {
     this.grants.publish(gref, peer, gfn, readonly);
   }
+  publishMany(refs: Uint32Array, at: number, peer: DomId, gfns: ArrayLike<number>, from: number, count: number, readonly: boolean): void {
+    this.grants.publishMany(refs, at, peer, gfns, from, count, readonly);
+  }
   publishSubPage(gref: Gref, peer: DomId, gfn: Gfn, readonly: boolean, pageOffset: number, bytes: number): void {
     this.grants.publishSubPage(gref, peer, gfn, readonly, pageOffset, bytes);
   }
@@ -137,6 +140,9 @@ class Table implements GrantTable, MapHost, UnmapHost {
   }
   tryEnd(gref: Gref): boolean {
     return this.grants.tryEnd(gref);
+  }
+  tryEndMany(refs: Uint32Array, at: number, count: number): number {
+    return this.grants.tryEndMany(refs, at, count);
   }
   tryEndForeignAccess(gref: Gref): boolean {
     return this.grants.tryEndAndFree(gref);

@@ -108,6 +108,18 @@ export class BlockRequest implements Segments {
     this.firstSect[i] = firstSect;
     this.lastSect[i] = lastSect;
   }
+
+  /** Sets segments 0 to `count - 1` (at most 11) to `grefs` from `from` on: whole pages, but for where the first begins and the last ends. */
+  setSegments(grefs: Uint32Array, from: number, count: number, firstSect: number, lastSect: number): void {
+    const { grefs: own, firstSect: firsts, lastSect: lasts } = this;
+    for (let i = 0; i < count; i++) {
+      own[i] = grefs[from + i]!;
+      firsts[i] = 0;
+      lasts[i] = 7;
+    }
+    firsts[0] = firstSect;
+    lasts[count - 1] = lastSect;
+  }
 }
 
 /** A block response, made once and filled again and again. @see xen/include/public/io/blkif.h, blkif_response */
@@ -309,4 +321,27 @@ export function writeIndirectSegment(page: MemoryPage, i: number, gref: number, 
   const word = (page.offset >>> 2) + i * 2;
   u32[word] = gref;
   u32[word + 1] = (firstSect & 0xff) | ((lastSect & 0xff) << 8);
+}
+
+/**
+ * Writes segments 0 to `count - 1` (at most 512) of an indirect page: `grefs` from `from` on, whole pages, but for where the first
+ * begins and the last ends.
+ */
+export function writeIndirectSegments(
+  page: MemoryPage,
+  grefs: Uint32Array,
+  from: number,
+  count: number,
+  firstSect: number,
+  lastSect: number,
+): void {
+  const { u32 } = page.views;
+  const start = page.offset >>> 2;
+  for (let i = 0; i < count; i++) {
+    u32[start + i * 2] = grefs[from + i]!;
+    u32[start + i * 2 + 1] = 0x0700;
+  }
+  if (count === 0) return;
+  u32[start + 1] = (firstSect & 0xff) | 0x0700;
+  u32[start + count * 2 - 1] = (count === 1 ? firstSect & 0xff : 0) | ((lastSect & 0xff) << 8);
 }

@@ -8,6 +8,7 @@ export {
   readIndirectSegments,
   type Segments,
   writeIndirectSegment,
+  writeIndirectSegments,
 } from './blkif.ts';
 export {
   BLKIF_DISCARD_SECURE,

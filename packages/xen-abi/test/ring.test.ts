@@ -7,6 +7,7 @@ import {
   readIndirectSegments,
   readRingWindow,
   writeIndirectSegment,
+  writeIndirectSegments,
 } from '../src/index.ts';
 import { ringFixture, scatteredPages } from '../src/testing.ts';
 
@@ -130,6 +131,24 @@ describe('an indirect page', () => {
     expect([out.grefs[9], out.grefs[10], out.grefs[521], out.grefs[522]]).toEqual([0, 1000, 1511, 0]);
     expect([out.firstSect[15], out.lastSect[15]]).toEqual([5, 7]);
     expect(page.views.u8[page.offset + 4096]).toBe(0x3c);
+  });
+});
+
+describe('segments set many at once', () => {
+  it.each([1, 2, 5, 11])('are those set one by one: %d', (count) => {
+    const grefs = Uint32Array.from({ length: 20 }, (_, i) => 50 + i);
+    const last = (i: number): number => (i === count - 1 ? 4 : 7);
+    const [page, other] = [scatteredPages(1, 0xee)[0]!, scatteredPages(1, 0xee)[0]!];
+    const [request, single] = [new BlockRequest(), new BlockRequest()];
+    for (let i = 0; i < 11; i++) for (const each of [request, single]) each.setSegment(i, 1, 2, 3);
+    request.setSegments(grefs, 6, count, 3, 4);
+    writeIndirectSegments(page, grefs, 6, count, 3, 4);
+    for (let i = 0; i < count; i++) {
+      single.setSegment(i, 56 + i, i === 0 ? 3 : 0, last(i));
+      writeIndirectSegment(other, i, 56 + i, i === 0 ? 3 : 0, last(i));
+    }
+    expect(request).toEqual(single);
+    expect(page.views.u8).toEqual(other.views.u8);
   });
 });
 

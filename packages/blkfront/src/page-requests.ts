@@ -1,0 +1,176 @@
+import type { EventBus } from '@paravirt/event-bus';
+import type { Gfn, Gref } from '@paravirt/event-bus/contract';
+import type { BlockResponse, FrontRing } from '@paravirt/xen-abi';
+import type { BlkfrontEvents } from './events.ts';
+import type { Features } from './features.ts';
+import type { GrefPool } from './gref-pool.ts';
+import type { PinnedTable } from './pinned.ts';
+import type { QueueParts } from './queue-parts.ts';
+import { MODE, type Shadow, type Shadows, SLOT } from './shadows.ts';
+import { type OnDone, OP, type QueueFigures } from './types.ts';
+
+// Of this module alone: what is imported is loaded from its module at every use.
+const { READ, WRITE } = OP;
+/** Beside the operation in a row's first word, so that a read is not 0 either. */
+const LIVE = 0x1000;
+
+/** What `PageRequests.submit` answers: on the ring; nothing done, the request goes the longer way; nothing done for want of references. */
+export const TAKEN = 0;
+export const NOT_MINE = 1;
+export const DRY = 2;
+
+/**
+ * Reads and writes within one page of the caller's that is neither copied nor divided, which is most of all requests: straight to the
+ * ring, and from an answer that all went well straight to the caller. Each way is one body, because calls cost as much as what is done
+ * here.
+ *
+ * Such a request is kept in a row of eight numbers, half a cache line: 0 its operation and sectors (0: the row is empty), 1 its
+ * generation, 2 its reference, 3 its sector, 4 its start, 5 its cookie. `at` brings it into its shadow for whatever else becomes of
+ * it. The words' numbers stand in the code as they are: what is put in place of a call is measured with its names.
+ */
+export class PageRequests {
+  private readonly rows: Int32Array;
+  /**
+   * What a row cannot hold, by id. Kept until the slot's next request here, which as a rule has the same buffer and the same
+   * completer: a reference to an object costs more to write than to compare.
+   */
+  private readonly gfns: (ArrayLike<number> | null)[];
+  private readonly sinks: (OnDone | null)[];
+  private readonly shadows: Shadows;
+  private readonly ring: FrontRing;
+  private readonly refs: GrefPool;
+  private readonly pinned: PinnedTable;
+  private readonly features: Features;
+  private readonly figures: QueueFigures;
+  private readonly tap: QueueParts['tap'];
+  private readonly bus: EventBus<BlkfrontEvents> | undefined;
+  private readonly handle: number;
+  private readonly persistent: boolean;
+  /** Whether a page of the caller's may go on the wire as it is. */
+  private readonly unbounced: boolean;
+
+  constructor(parts: QueueParts) {
+    const { slots } = parts.shadows;
+    this.rows = new Int32Array(slots * 8);
+    this.gfns = Array.from({ length: slots }, () => null);
+    this.sinks = Array.from({ length: slots }, () => null);
+    this.shadows = parts.shadows;
+    this.ring = parts.ring;
+    this.refs = parts.refs;
+    this.pinned = parts.pinned;
+    this.features = parts.features;
+    this.figures = parts.figures;
+    this.tap = parts.tap;
+    this.bus = parts.bus;
+    this.handle = parts.handle;
+    this.persistent = parts.persistent;
+    this.unbounced = parts.persistent || !parts.bounceAll;
+  }
+
+  /** Puts a request on the ring that nobody watches. @returns `TAKEN`, `NOT_MINE` or `DRY`. */
+  submit(op: number, sector: number, gfns: ArrayLike<number>, start: number, count: number, cookie: number, sink: OnDone): number {
+    // What is a machine integer is known for one to the compiler from here on.
+    const what = op | 0;
+    const from = sector | 0;
+    const sectors = count | 0;
+    const at = start | 0;
+    const mine = cookie | 0;
+    const first = (at >>> 9) & 7;
+    const f = this.features;
+    if (
+      (what !== READ && (what !== WRITE || f.readonly)) ||
+      what !== op ||
+      from !== sector ||
+      sectors !== count ||
+      at !== start ||
+      mine !== cookie ||
+      from < 0 ||
+      sectors <= 0 ||
+      at < 0 ||
+      from + sectors > f.sectors ||
+      ((from | sectors) & f.granule) !== 0 ||
+      (at & f.alignMask) !== 0 ||
+      first + sectors > 8 ||
+      at >>> 12 >= gfns.length ||
+      this.unbounced !== true ||
+      this.bus?.observed('blkfront:requested') === true
+    ) {
+      return NOT_MINE;
+    }
+    const { shadows, rows, figures } = this;
+    const id = shadows.takeId();
+    if (id < 0) return NOT_MINE;
+    const gfn = gfns[at >>> 12]! as Gfn;
+    const gref = (this.persistent === true ? this.pinned.find(gfn) : this.refs.lend(gfn, what !== READ)) | 0;
+    if (gref === -1) {
+      shadows.giveId(id);
+      return this.persistent ? NOT_MINE : DRY;
+    }
+    const generation = shadows.tick();
+    const row = id << 3;
+    rows[row] = what | (sectors << 8) | LIVE;
+    rows[row | 1] = generation;
+    rows[row | 2] = gref;
+    rows[row | 3] = from;
+    rows[row | 4] = at;
+    rows[row | 5] = mine;
+    if (this.gfns[id] !== gfns) this.gfns[id] = gfns;
+    if (this.sinks[id] !== sink) this.sinks[id] = sink;
+    // A read and a write have the same numbers here and on the wire.
+    this.ring.putPage(what, this.handle, id, generation, from, gref, first, first + sectors - 1);
+    figures.segments++;
+    figures.requests++;
+    return TAKEN;
+  }
+
+  /** Completes the request of an answer that all went well, unless somebody watches. False: nothing done, the answer may be anything. */
+  complete(answer: BlockResponse): boolean {
+    const { shadows, rows } = this;
+    const id = answer.idLo;
+    if (answer.status !== 0 || id >= shadows.slots) return false;
+    const row = id << 3;
+    if ((rows[row]! & (LIVE | 0xff)) !== (answer.operation | LIVE) || rows[row | 1] !== answer.idHi) return false;
+    if (this.tap.completed !== null || this.bus?.observed('blkfront:completed') === true) return false;
+    rows[row] = 0;
+    this.figures.responses++;
+    if (this.persistent !== true) {
+      const gref = rows[row | 2]! as Gref;
+      if (!this.refs.closeIdle(gref)) this.refs.setAside(gref, this.gfns[id]![rows[row | 4]! >>> 12]! as Gfn, -1);
+    }
+    shadows.giveId(id);
+    this.sinks[id]!(rows[row | 5]!, 0);
+    return true;
+  }
+
+  /** A slot's shadow. What stood in its row goes on in there. */
+  at(id: number): Shadow {
+    const r = this.shadows.all[id]!;
+    if (this.rows[id << 3] !== 0) this.unfold(r);
+    return r;
+  }
+
+  private unfold(r: Shadow): void {
+    const { rows, shadows } = this;
+    const row = r.id << 3;
+    const what = rows[row]!;
+    r.state = SLOT.ON_RING;
+    r.op = what & 0xff;
+    r.wireOp = r.op;
+    r.mode = this.persistent ? MODE.PINNED : MODE.DIRECT;
+    r.sector = rows[row | 3]!;
+    r.count = (what >>> 8) & 15;
+    r.done = 0;
+    r.chunk = r.count;
+    r.start = rows[row | 4]!;
+    r.cookie = rows[row | 5]!;
+    r.follow = 0;
+    r.segments = 1;
+    r.generation = rows[row | 1]!;
+    r.order = r.generation;
+    r.gfns = this.gfns[r.id]!;
+    r.bytes = null;
+    r.sink = this.sinks[r.id]!;
+    shadows.segRef[r.base] = rows[row | 2]!;
+    rows[row] = 0;
+  }
+}
