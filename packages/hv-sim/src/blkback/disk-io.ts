@@ -14,9 +14,8 @@ export interface TransferPages {
   readonly vfns: readonly number[];
   readonly firstSect: Uint8Array;
   readonly lastSect: Uint8Array;
-  /** Where each page's data begins, as `locate` found it. */
-  readonly views: MemoryViews[];
-  readonly starts: number[];
+  /** Where each page is, if all were located together. */
+  readonly offsets: readonly number[];
 }
 
 /**
@@ -37,40 +36,51 @@ export class DiskIo {
   }
 
   /**
-   * Finds where the data of `count` mapped pages from `from` on lies. Before the first is copied: a copy leaves little of the page
-   * table in the nearest cache.
-   */
-  locate(pages: TransferPages, from: number, count: number, write: boolean): void {
-    const { vfns, firstSect, views, starts } = pages;
-    const { memory, page } = this;
-    const end = from + count;
-    for (let i = from; i < end; i++) {
-      memory.locate(vfns[i]!, !write, page);
-      if (views[i] !== page.views) views[i] = page.views;
-      starts[i] = page.offset + firstSect[i]! * BYTES;
-    }
-  }
-
-  /**
-   * Moves `segments` located pages of `pages`, from `from` on, to or from `sector` on. Stops at the first error.
+   * Moves `segments` pages of `pages`, from `from` on, to or from `sector` on. Stops at the first error.
+   * @param located where `pages.offsets` count from, or undefined where the pages were not located.
    * @returns whether all is done. If not, `waiter.waiting` counts the calls that answer later and `waiter.error` is the first error.
    */
-  transfer(pages: TransferPages, from: number, segments: number, sector: number, write: boolean, fua: boolean, waiter: BackRequest): boolean {
-    const { firstSect, lastSect, views, starts } = pages;
-    const { disk, counters } = this;
+  transfer(
+    pages: TransferPages,
+    from: number,
+    segments: number,
+    sector: number,
+    write: boolean,
+    fua: boolean,
+    waiter: BackRequest,
+    located: MemoryViews | undefined,
+  ): boolean {
+    const { vfns, firstSect, lastSect, offsets } = pages;
+    const { memory, page, disk, counters } = this;
     const end = from + segments;
     let offset = sector * BYTES;
     let clean = true;
+    let next = 0;
+    let nextViews = page.views;
+    if (located === undefined) {
+      memory.locate(vfns[from]!, !write, page);
+      next = page.offset;
+      nextViews = page.views;
+    } else {
+      next = offsets[from]!;
+      nextViews = located;
+    }
     for (let i = from; i < end; ) {
-      const memory = views[i]!;
-      const start = starts[i]!;
+      const start = next + firstSect[i]! * BYTES;
+      const views: MemoryViews = nextViews;
       let bytes = 0;
       do {
         bytes += (lastSect[i]! - firstSect[i]! + 1) * BYTES;
         i++;
-      } while (i < end && starts[i] === start + bytes && views[i] === memory);
+        if (i >= end) break;
+        if (located === undefined) {
+          memory.locate(vfns[i]!, !write, page);
+          next = page.offset;
+          nextViews = page.views;
+        } else next = offsets[i]!;
+      } while (next + firstSect[i]! * BYTES === start + bytes && nextViews === views);
       counters.diskCalls++;
-      const answer = write ? disk.write(memory, start, offset, bytes, waiter, fua) : disk.read(memory, start, offset, bytes, waiter);
+      const answer = write ? disk.write(views, start, offset, bytes, waiter, fua) : disk.read(views, start, offset, bytes, waiter);
       if (answer !== 0) {
         clean = unanswered(waiter, answer);
         if (answer < 0) return false;

@@ -363,8 +363,7 @@ export class BackQueue implements RequestOwner, TransferOwner {
         request.stage = barrier && !disk.fua && request.segments > 0 ? POSTFLUSH : DONE;
         if (request.segments > 0) {
           const write = request.operation !== READ;
-          io.locate(request, 0, request.segments, write);
-          io.transfer(request, 0, request.segments, request.sector, write, barrier && disk.fua, request);
+          io.transfer(request, 0, request.segments, request.sector, write, barrier && disk.fua, request, undefined);
           if (request.waiting > 0) return;
         }
       } else if (stage === POSTFLUSH) {

@@ -1,5 +1,5 @@
 import { invariant } from '@paravirt/event-bus/contract';
-import type { MemoryViews, UnmapBatch, UnmapOp } from '@paravirt/gnttab';
+import type { UnmapBatch, UnmapOp } from '@paravirt/gnttab';
 import { BLKIF_MAX_SEGMENTS_PER_REQUEST, BlockRequest } from '@paravirt/xen-abi';
 import type { DiskWaiter } from '../disks/disk.ts';
 
@@ -21,6 +21,8 @@ export const POSTFLUSH = 2;
 export const DISCARDING = 3;
 /** Nothing is left to do. */
 export const DONE = 4;
+
+const NOWHERE: readonly number[] = [];
 
 /**
  * A request that was taken from a ring: what it said, copied once, and what it holds. Made once and used again; the arrays for 256
@@ -49,9 +51,8 @@ export class BackRequest extends BlockRequest implements DiskWaiter {
   declare lastSect: Uint8Array;
   /** Virtual frame of each segment. */
   vfns: number[] = new Array<number>(BLKIF_MAX_SEGMENTS_PER_REQUEST).fill(0);
-  /** Where the data of each segment begins. */
-  views: MemoryViews[] = [];
-  starts: number[] = new Array<number>(BLKIF_MAX_SEGMENTS_PER_REQUEST).fill(0);
+  /** Not located together with those of others. */
+  readonly offsets: readonly number[] = NOWHERE;
   /** Entry among the persistent grants, or -1. */
   persistent: Int32Array = new Int32Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
   capacity: number = BLKIF_MAX_SEGMENTS_PER_REQUEST;
@@ -77,7 +78,6 @@ export class BackRequest extends BlockRequest implements DiskWaiter {
     this.firstSect = new Uint8Array(segments);
     this.lastSect = new Uint8Array(segments);
     this.vfns = new Array<number>(segments).fill(0);
-    this.starts = new Array<number>(segments).fill(0);
     this.persistent = new Int32Array(segments);
     this.growOps(segments);
   }

@@ -1,4 +1,4 @@
-import type { MapOp, MemoryViews, UnmapBatch } from '@paravirt/gnttab';
+import type { MapOp, UnmapBatch } from '@paravirt/gnttab';
 
 /** Requests of a batch at most: what a ring of one page holds. */
 export const BATCH_REQUESTS = 32;
@@ -10,18 +10,21 @@ export function mapOps(): MapOp[] {
   return Array.from({ length: BATCH_PAGES }, () => ({ vfn: 0, flags: 0, ref: 0, domid: 0, status: 0, handle: 0, mfn: 0 }));
 }
 
-/** Words of a request in `words`, to be combined with `request << shift`. The operation of one that left the batch is `gone`. */
+/** Words of a request in `words`, to be combined with `request << shift`. The kind of one that left the batch is `gone`. */
 export const ROW: {
   readonly shift: 3;
   readonly idHi: 1;
-  readonly operation: 2;
-  readonly segments: 3;
-  readonly firstPage: 4;
-  readonly sectors: 5;
-  /** The first sector, or -1 where it is 2^31 or more: then it stands in `far`. */
-  readonly sector: 6;
+  /** The operation in the low byte, and the number of segments above it: as in a request's first word. */
+  readonly kind: 2;
+  readonly firstPage: 3;
+  readonly sectors: 4;
+  /** The first sector, low and high half. */
+  readonly sectorLo: 5;
+  /** Of a request of one segment that is being taken: its reference. */
+  readonly gref: 6;
+  readonly sectorHi: 7;
   readonly gone: -1;
-} = { shift: 3, idHi: 1, operation: 2, segments: 3, firstPage: 4, sectors: 5, sector: 6, gone: -1 };
+} = { shift: 3, idHi: 1, kind: 2, firstPage: 3, sectors: 4, sectorLo: 5, gref: 6, sectorHi: 7, gone: -1 };
 
 /** Who is told when the pages of a batch are unmapped. */
 export interface BatchOwner {
@@ -39,16 +42,16 @@ export class TransferBatch {
   pages = 0;
   /** By request: the id's low half first, then as `ROW` says. */
   readonly words: Int32Array = new Int32Array(BATCH_REQUESTS << ROW.shift);
-  /** By request: its first sector, where that is too large for a word. */
-  readonly far: Float64Array = new Float64Array(BATCH_REQUESTS);
   /** By page: where it is mapped. A plain array, in which a virtual frame below 2^30 stays a small integer. */
   readonly vfns: number[] = new Array<number>(BATCH_PAGES).fill(0);
   /** By page: its entry among the persistent grants, where there are any. */
   readonly entries: Int32Array = new Int32Array(BATCH_PAGES);
   readonly firstSect: Uint8Array = new Uint8Array(BATCH_PAGES);
   readonly lastSect: Uint8Array = new Uint8Array(BATCH_PAGES);
-  readonly views: MemoryViews[] = [];
-  readonly starts: number[] = new Array<number>(BATCH_PAGES).fill(0);
+  /** By page: 1 where the disk writes to it. */
+  readonly writable: Uint8Array = new Uint8Array(BATCH_PAGES);
+  /** By page: where it is, in the memory that all of them are in. */
+  readonly offsets: number[] = new Array<number>(BATCH_PAGES).fill(0);
   /** By page: how it is mapped; what was mapped unmaps by the same operation. */
   readonly ops: MapOp[] = mapOps();
   readonly unmaps: UnmapBatch & { readonly ops: MapOp[] } = {

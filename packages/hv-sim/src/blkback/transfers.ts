@@ -10,7 +10,7 @@ import type { QueueFacts } from './queue-facts.ts';
 import type { QueueSetup } from './queue-setup.ts';
 import { type BackRequest, DONE } from './request.ts';
 import { BATCH_PAGES, BATCH_REQUESTS, type BatchOwner, ROW, type TransferBatch, type TransferBatches } from './transfer-batch.ts';
-import type { BlkbackCounters, GrantMapper } from './types.ts';
+import type { BlkbackCounters, GrantMapper, MappedMemory } from './types.ts';
 import { type Bounds, LAST_SECT, transferFault } from './validation.ts';
 
 // Plain constants of this module: an imported one is loaded at each use.
@@ -24,16 +24,14 @@ const SEGMENTS_MAX = BLKIF_MAX_SEGMENTS_PER_REQUEST;
 const REQUESTS_MAX = BATCH_REQUESTS;
 const PAGES_MAX = BATCH_PAGES;
 const { idHi: HI, sectorLo: SECTOR_LO, sectorHi: SECTOR_HI, gref: GREF, sects: SECTS } = ONE_SEGMENT;
-/** Sectors from here on do not fit into a word. */
-const FAR = 0x8000_0000;
 /** Operation and number of segments in a request's first word, and what they are in a read or a write of one segment. */
 const ONE_MASK = 0xfffe;
 const ONE = 0x0100;
+const OPERATION_MASK = 0xff;
+const SEGMENTS_SHIFT = 8;
 const SECT_MAX = LAST_SECT;
-const { shift: SHIFT, idHi: ID_HI, operation: OPERATION, segments: SEGMENTS, firstPage: FIRST_PAGE, sectors: SECTORS, sector: SECTOR, gone: GONE } = ROW;
+const { shift: SHIFT, idHi: ID_HI, kind: KIND, firstPage: FIRST_PAGE, sectors: SECTORS, sectorLo: ROW_SECTOR_LO, sectorHi: ROW_SECTOR_HI, gref: ONE_GREF, gone: GONE } = ROW;
 const ROW_WORDS = 1 << SHIFT;
-/** Of a request of one segment that is being taken: its reference. */
-const ONE_GREF = 7;
 
 /** `takeOnes` took all that it might. No first word is below 0. */
 export const NO_MORE = -1;
@@ -75,6 +73,7 @@ export class Transfers implements BatchOwner {
   private readonly frontend: number;
   private readonly io: DiskIo;
   private readonly disk: Disk;
+  private readonly memory: MappedMemory;
   private readonly counters: BlkbackCounters;
   private readonly bus: EventBus<BlkbackEvents>;
   private readonly facts: QueueFacts;
@@ -100,6 +99,7 @@ export class Transfers implements BatchOwner {
     this.frontend = setup.frontend;
     this.io = setup.io;
     this.disk = setup.disk;
+    this.memory = setup.memory;
     this.counters = setup.counters;
     this.bus = setup.bus;
     this.facts = facts;
@@ -139,7 +139,7 @@ export class Transfers implements BatchOwner {
     const { ring, table, pool } = this;
     const { shared } = ring;
     const { words: u32, idWord } = shared;
-    const { words, far, firstSect, lastSect } = batch!;
+    const { words, firstSect, lastSect } = batch!;
     const { sectors: end, mask } = bounds;
     const readonly = bounds.readonly === true;
     const start = batch!.count;
@@ -172,18 +172,14 @@ export class Transfers implements BatchOwner {
       const at = count << SHIFT;
       words[at] = u32[word]!;
       words[at | ID_HI] = u32[word + HI]!;
-      words[at | OPERATION] = head & 0xff;
-      words[at | SEGMENTS] = 1;
+      words[at | KIND] = head & 0xffff;
       words[at | FIRST_PAGE] = pages;
       words[at | SECTORS] = length;
       words[at | ONE_GREF] = u32[word + GREF]!;
       firstSect[pages] = first;
       lastSect[pages] = last;
-      if (sectorHi === 0 && sectorLo < FAR) words[at | SECTOR] = sectorLo;
-      else {
-        words[at | SECTOR] = -1;
-        far[count] = sectorHi * 0x1_0000_0000 + sectorLo;
-      }
+      words[at | ROW_SECTOR_LO] = sectorLo;
+      words[at | ROW_SECTOR_HI] = sectorHi;
       if (
         last > SECT_MAX ||
         first > last ||
@@ -210,7 +206,7 @@ export class Transfers implements BatchOwner {
   /** Asks for the pages of requests of one segment to be mapped. @returns for how many there were addresses. */
   private place(batch: TransferBatch, from: number, end: number): number {
     const { frontend, pool } = this;
-    const { words, vfns, ops } = batch;
+    const { words, vfns, ops, writable } = batch;
     const { stack } = pool;
     const count = Math.min(end - from, pool.top);
     let { top } = pool;
@@ -220,7 +216,9 @@ export class Transfers implements BatchOwner {
       const vfn = stack[top]!;
       const op = ops[page]!;
       op.vfn = vfn;
-      op.flags = words[at | OPERATION] === READ ? HOST_MAP : HOST_MAP_READONLY;
+      const read = (words[at | KIND]! & OPERATION_MASK) === READ;
+      op.flags = read ? HOST_MAP : HOST_MAP_READONLY;
+      writable[page] = read ? 1 : 0;
       op.ref = words[at | ONE_GREF]! >>> 0;
       op.domid = frontend;
       vfns[page] = vfn;
@@ -232,7 +230,7 @@ export class Transfers implements BatchOwner {
   /** Finds where persistent grants of requests of one segment are mapped. @returns how many are, before one that is not. */
   private find(table: PersistentGrants, batch: TransferBatch, from: number, end: number): number {
     const { time } = this;
-    const { words, vfns, entries } = batch;
+    const { words, vfns, entries, writable } = batch;
     let at = (batch.count << SHIFT) | 0;
     let page = from;
     for (; page < end; page++, at += ROW_WORDS) {
@@ -241,6 +239,7 @@ export class Transfers implements BatchOwner {
       table.touch(entry, time);
       entries[page] = entry;
       vfns[page] = table.vfns[entry]!;
+      writable[page] = (words[at | KIND]! & OPERATION_MASK) === READ ? 1 : 0;
     }
     this.counters.persistentHits += page - from;
     return page - from;
@@ -260,7 +259,7 @@ export class Transfers implements BatchOwner {
     const first = batch.pages;
     const { grefs, firstSect, lastSect } = request;
     const { table, pool } = this;
-    const { vfns, firstSect: firsts, lastSect: lasts } = batch;
+    const { vfns, writable, firstSect: firsts, lastSect: lasts } = batch;
     if (table !== undefined) {
       if (!this.findAll(table, request, count, batch)) return false;
     } else {
@@ -281,18 +280,18 @@ export class Transfers implements BatchOwner {
     for (let i = 0; i < count; i++) {
       firsts[first + i] = firstSect[i]!;
       lasts[first + i] = lastSect[i]!;
+      writable[first + i] = operation === READ ? 1 : 0;
     }
     const index = batch.count;
     const { words } = batch;
     const at = index << SHIFT;
     words[at] = request.idLo;
     words[at | ID_HI] = request.idHi;
-    words[at | OPERATION] = operation;
-    words[at | SEGMENTS] = count;
+    words[at | KIND] = operation | (count << SEGMENTS_SHIFT);
     words[at | FIRST_PAGE] = first;
     words[at | SECTORS] = request.sectors;
-    words[at | SECTOR] = request.sector < FAR ? request.sector : -1;
-    batch.far[index] = request.sector;
+    words[at | ROW_SECTOR_LO] = request.sectorLo;
+    words[at | ROW_SECTOR_HI] = request.sectorHi;
     batch.count = index + 1;
     batch.pages = first + count;
     return true;
@@ -329,7 +328,7 @@ export class Transfers implements BatchOwner {
       }
       this.counters.maps += pages;
     }
-    this.transfer(batch, count);
+    this.transfer(batch, count, pages);
     if (batch.unmaps.count === 0) {
       this.answer(batch);
       return;
@@ -340,49 +339,36 @@ export class Transfers implements BatchOwner {
   }
 
   /** Hands every request to the disk, in their order. */
-  private transfer(batch: TransferBatch, count: number): void {
-    const { io, counters, disk } = this;
-    const { words, views, starts } = batch;
-    const told = this.bus.observed('blkback:requested');
+  private transfer(batch: TransferBatch, count: number, pages: number): void {
+    const { io, counters, disk, bus } = this;
+    const { words, offsets, firstSect } = batch;
+    const told = bus.observed('blkback:requested');
+    // Before the first page is copied: a copy leaves little of the page table in the nearest cache.
+    const located = this.memory.locateAll?.(batch.vfns, batch.writable, pages, offsets);
+    this.count(batch, count);
     let whole = true;
     let waiter = this.spare ?? this.owner.acquire();
-    let reads = 0;
-    let sectorsRead = 0;
-    let sectorsInAll = 0;
-    let segmentsInAll = 0;
     let ones = 0;
     for (let i = 0; i < count; i++) {
       const at = i << SHIFT;
-      const segments = words[at | SEGMENTS]!;
-      const first = words[at | FIRST_PAGE]!;
-      const write = words[at | OPERATION] !== READ;
-      io.locate(batch, first, segments, write);
-    }
-    for (let i = 0; i < count; i++) {
-      const at = i << SHIFT;
-      const segments = words[at | SEGMENTS]!;
-      const first = words[at | FIRST_PAGE]!;
-      const sectors = words[at | SECTORS]!;
-      const write = words[at | OPERATION] !== READ;
-      segmentsInAll += segments;
-      sectorsInAll += sectors;
-      if (!write) {
-        reads++;
-        sectorsRead += sectors;
-      }
+      const kind = words[at | KIND]!;
+      const page = words[at | FIRST_PAGE]!;
+      const sector = words[at | ROW_SECTOR_LO]!;
       if (told) this.facts.requested(this.fill(waiter, batch, i));
-      let answer = words[at | SECTOR]!;
-      if (segments === 1 && answer >= 0) {
+      if ((kind & ONE_MASK) === ONE && sector >= 0 && words[at | ROW_SECTOR_HI] === 0 && located !== undefined) {
         ones++;
-        const offset = answer * BYTES;
-        const memory = views[first]!;
-        const start = starts[first]!;
-        answer = write
-          ? disk.write(memory, start, offset, sectors * BYTES, waiter, false)
-          : disk.read(memory, start, offset, sectors * BYTES, waiter);
+        const start = offsets[page]! + firstSect[page]! * BYTES;
+        const bytes = words[at | SECTORS]! * BYTES;
+        const answer =
+          kind === ONE
+            ? disk.read(located, start, sector * BYTES, bytes, waiter)
+            : disk.write(located, start, sector * BYTES, bytes, waiter, false);
         if (answer === 0) continue;
         unanswered(waiter, answer);
-      } else if (io.transfer(batch, first, segments, sectorOf(batch, i), write, false, waiter)) continue;
+      } else {
+        const write = (kind & OPERATION_MASK) !== READ;
+        if (io.transfer(batch, page, kind >>> SEGMENTS_SHIFT, sectorOf(batch, i), write, false, waiter, located)) continue;
+      }
       whole = false;
       this.separate(waiter, batch, i);
       waiter = this.owner.acquire();
@@ -390,11 +376,30 @@ export class Transfers implements BatchOwner {
     counters.diskCalls += ones;
     this.spare = waiter;
     if (!whole) closeUp(batch, count);
-    counters.segments += segmentsInAll;
+  }
+
+  /** Counts the requests of a batch, each of which is good. */
+  private count(batch: TransferBatch, count: number): void {
+    const { words } = batch;
+    let reads = 0;
+    let sectorsRead = 0;
+    let sectorsWritten = 0;
+    let segments = 0;
+    for (let i = 0; i < count; i++) {
+      const at = i << SHIFT;
+      const kind = words[at | KIND]!;
+      segments += kind >>> SEGMENTS_SHIFT;
+      if ((kind & OPERATION_MASK) === READ) {
+        reads++;
+        sectorsRead += words[at | SECTORS]!;
+      } else sectorsWritten += words[at | SECTORS]!;
+    }
+    const { counters } = this;
+    counters.segments += segments;
     counters.reads += reads;
     counters.writes += count - reads;
     counters.bytesRead += sectorsRead * BYTES;
-    counters.bytesWritten += (sectorsInAll - sectorsRead) * BYTES;
+    counters.bytesWritten += sectorsWritten * BYTES;
   }
 
   /** The disk did not simply carry the request out: it leaves the batch, with its pages. */
@@ -402,7 +407,7 @@ export class Transfers implements BatchOwner {
     const at = index << SHIFT;
     const { words } = batch;
     this.fill(request, batch, index);
-    words[at | OPERATION] = GONE;
+    words[at | KIND] = GONE;
     request.stage = DONE;
     const first = words[at | FIRST_PAGE]!;
     const { segments, mapped } = request;
@@ -439,10 +444,10 @@ export class Transfers implements BatchOwner {
     const at = index << SHIFT;
     const { words, vfns, firstSect, lastSect } = batch;
     const first = words[at | FIRST_PAGE]!;
-    const segments = words[at | SEGMENTS]!;
+    const segments = words[at | KIND]! >>> SEGMENTS_SHIFT;
     request.idLo = words[at]! >>> 0;
     request.idHi = words[at | ID_HI]! >>> 0;
-    request.operation = words[at | OPERATION]!;
+    request.operation = words[at | KIND]! & OPERATION_MASK;
     request.sector = sectorOf(batch, index);
     request.sectors = words[at | SECTORS]!;
     request.segments = segments;
@@ -475,10 +480,10 @@ export class Transfers implements BatchOwner {
     let answered = 0;
     for (let i = 0; i < count; i++) {
       const at = i << SHIFT;
-      const operation = words[at | OPERATION]!;
-      if (operation === GONE) continue;
+      const kind = words[at | KIND]!;
+      if (kind === GONE) continue;
       answered++;
-      ring.putResponse(words[at]!, words[at | ID_HI]!, operation, OKAY);
+      ring.putResponse(words[at]!, words[at | ID_HI]!, kind & OPERATION_MASK, OKAY);
       if (told) this.tellCompleted(batch, i);
     }
     this.owner.answered(answered);
@@ -500,8 +505,8 @@ function allMapped(batch: TransferBatch, pages: number): boolean {
 }
 
 function sectorOf(batch: TransferBatch, index: number): number {
-  const near = batch.words[(index << SHIFT) | SECTOR]!;
-  return near >= 0 ? near : batch.far[index]!;
+  const at = index << SHIFT;
+  return (batch.words[at | ROW_SECTOR_HI]! >>> 0) * 0x1_0000_0000 + (batch.words[at | ROW_SECTOR_LO]! >>> 0);
 }
 
 /** Takes what left the batch out of its unmap operations. */
@@ -511,9 +516,9 @@ function closeUp(batch: TransferBatch, count: number): void {
   let left = 0;
   for (let i = 0; i < count; i++) {
     const at = i << SHIFT;
-    if (words[at | OPERATION] === GONE) continue;
+    if (words[at | KIND] === GONE) continue;
     const first = words[at | FIRST_PAGE]!;
-    for (let k = first; k < first + words[at | SEGMENTS]!; k++) {
+    for (let k = first; k < first + (words[at | KIND]! >>> SEGMENTS_SHIFT); k++) {
       const op = ops[k]!;
       ops[k] = ops[left]!;
       ops[left] = op;
@@ -528,11 +533,10 @@ function takeOut(request: BackRequest, batch: TransferBatch, index: number): voi
   const at = index << SHIFT;
   const { words, firstSect, lastSect } = batch;
   const page = words[at | FIRST_PAGE]!;
-  request.operation = words[at | OPERATION]!;
+  request.operation = words[at | KIND]! & OPERATION_MASK;
   request.nrSegments = 1;
   request.idLo = words[at]! >>> 0;
   request.idHi = words[at | ID_HI]! >>> 0;
-  const sector = sectorOf(batch, index);
-  request.setSectorHalves(sector % 0x1_0000_0000, Math.floor(sector / 0x1_0000_0000));
+  request.setSectorHalves(words[at | ROW_SECTOR_LO]!, words[at | ROW_SECTOR_HI]!);
   request.setSegment(0, words[at | ONE_GREF]! >>> 0, firstSect[page]!, lastSect[page]!);
 }

@@ -20,6 +20,11 @@ export interface MappedMemory {
    * @throws a typed fault, the provider's, when nothing is mapped there, or it is read-only and `writable` is asked for.
    */
   locate(vfn: number, writable: boolean, out: LocatedPage): void;
+  /**
+   * The same for many pages at a time, where that is quick: `offsets[i]` for the first `count` of `vfns`, each to be written to where
+   * `writable[i]` is 1. @returns the views that all offsets are in, or undefined: then they are located one by one.
+   */
+  locateAll?(vfns: readonly number[], writable: Uint8Array, count: number, offsets: number[]): MemoryViews | undefined;
 }
 
 /** Where in its own address space the backend may map: a domain's `addresses`. */

@@ -132,6 +132,16 @@ class ChunkedDisk extends MemoryDiskBase {
   override write(views: MemoryViews, address: number, offset: number, bytes: number): number {
     if (this.closed) return -DISK_ERRNO.EBADF;
     if (this.readonly) return -DISK_ERRNO.EROFS;
+    const page = offset / PAGE_BYTES;
+    const from = address / PAGE_BYTES;
+    // As in `read`, of a page that is one in memory too.
+    if (bytes !== PAGE_BYTES || (page | 0) !== page || (from | 0) !== from) return this.writePieces(views, address, offset, bytes);
+    const chunk = this.chunks[page >>> CHUNK_SHIFT] ?? this.chunkAt(page >>> CHUNK_SHIFT);
+    setBytes.call(chunk.bytes, this.memoryPages.at(views, from), (page & (CHUNK_PAGES - 1)) * PAGE_BYTES);
+    return 0;
+  }
+
+  private writePieces(views: MemoryViews, address: number, offset: number, bytes: number): number {
     let at = address;
     let to = offset;
     const end = offset + bytes;
@@ -140,8 +150,7 @@ class ChunkedDisk extends MemoryDiskBase {
       const within = to - index * CHUNK_BYTES;
       const count = Math.min(end - to, CHUNK_BYTES - within);
       const chunk = this.chunks[index] ?? this.chunkAt(index);
-      if (count === PAGE_BYTES && at % PAGE_BYTES === 0) setBytes.call(chunk.bytes, this.memoryPages.at(views, at), within);
-      else chunk.bytes.set(views.u8.subarray(at, at + count), within);
+      chunk.bytes.set(views.u8.subarray(at, at + count), within);
       at += count;
       to += count;
     }

@@ -25,17 +25,17 @@ export class PageViews {
   private u8: Uint8Array | undefined;
   private pages: (Uint8Array | undefined)[] = [];
 
-  /** The page at `address`, a multiple of 4096 inside the memory. */
-  at(views: MemoryViews, address: number): Uint8Array {
-    const u8 = views.u8;
-    if (u8 !== this.u8) {
-      this.u8 = u8;
-      this.pages = pagesOf(u8);
+  /** Page `page` of the memory, which has it. */
+  at(views: MemoryViews, page: number): Uint8Array {
+    if (views.u8 !== this.u8) {
+      this.u8 = views.u8;
+      this.pages = pagesOf(views.u8);
     }
-    const page = Math.floor(address / PAGE_BYTES);
-    const seen = this.pages[page];
-    if (seen !== undefined) return seen;
-    const made = u8.subarray(address, address + PAGE_BYTES);
+    return this.pages[page] ?? this.make(views.u8, page);
+  }
+
+  private make(u8: Uint8Array, page: number): Uint8Array {
+    const made = u8.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES);
     if (page < this.pages.length) this.pages[page] = made;
     return made;
   }

@@ -318,6 +318,24 @@ export class AddressSpace implements PageTable {
   }
 
   /**
+   * `locate` for many pages, of the window and in one memory for all, as nearly all are: `offsets[i]` is where `vfns[i]` lies in the
+   * views that this returns. A page that needs a closer look makes it undefined.
+   */
+  locateAll(vfns: readonly number[], writable: Uint8Array, count: number, offsets: number[]): MemoryViews | undefined {
+    const { near, nearPages } = this;
+    const { banks } = this.#frames;
+    if (banks.length !== 1) return undefined;
+    for (let i = 0; i < count; i++) {
+      const vfn = vfns[i]!;
+      if (!((vfn | 0) === vfn && vfn >= 0 && vfn < nearPages)) return undefined;
+      const entry = near[vfn << PAGE_SHIFT]!;
+      if ((entry & PRESENT) === 0 || (writable[i] !== 0 && (entry & WRITABLE) === 0)) return undefined;
+      offsets[i] = (entry >>> FLAG_BITS) * PAGE;
+    }
+    return banks[0]!.views;
+  }
+
+  /**
    * Copies bytes from this space into `into`. Crosses pages.
    * @param address in bytes; a bigint where it is above 2^53.
    * @throws {HvError} `page-fault`; what was copied before the faulting page stays.
