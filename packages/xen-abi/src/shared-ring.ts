@@ -199,7 +199,7 @@ export class SharedRing {
     const slot = index & this.mask;
     const at = this.slotAt[slot]!;
     const u32 = at < 0 ? this.scratch : this.views.u32;
-    const head = at < 0 ? 0 : at;
+    const head = Math.max(at, 0);
     const word = head + this.idWord;
     u32[head] = operation | 0x100 | (handle << 16);
     u32[head + 1] = 0;
