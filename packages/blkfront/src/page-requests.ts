@@ -78,7 +78,7 @@ export class PageRequests {
     const first = (at >>> 9) & 7;
     const f = this.features;
     if (
-      (what !== READ && (what !== WRITE || f.readonly)) ||
+      (what !== READ && (what !== WRITE || f.readonly !== false)) ||
       what !== op ||
       from !== sector ||
       sectors !== count ||

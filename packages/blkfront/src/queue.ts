@@ -332,7 +332,7 @@ export class Ring {
   }
 
   private get watched(): boolean {
-    return this.tap.completed !== null || (this.bus !== undefined && this.bus.observed('blkfront:completed'));
+    return this.tap.completed !== null || this.bus?.observed('blkfront:completed') === true;
   }
 
   private finishWatched(r: Shadow, status: number): void {

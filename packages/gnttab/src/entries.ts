@@ -41,7 +41,7 @@ export class Entries {
   /** Whether another thread may write the entries. */
   private shared = false;
   /** Version 1 in memory of this thread alone, which most tables are: straight lines for the two calls of every request. */
-  private plain = false;
+  plain = false;
 
   /** Takes over the frames; the arrays are kept. */
   attach(version: 1 | 2, frames: readonly MemoryFrame[], status: readonly MemoryFrame[]): void {
@@ -56,10 +56,12 @@ export class Entries {
 
   /** Writes a full-page entry; flags come last, so that a reader never meets a half-made one. */
   write(gref: number, flags: number, peer: number, frame: number): void {
-    if (!this.plain) {
-      this.writeAny(gref, flags, peer, frame);
-      return;
-    }
+    if (this.plain) this.writePlain(gref, flags, peer, frame);
+    else this.writeAny(gref, flags, peer, frame);
+  }
+
+  /** `write` where entries are `plain`. */
+  writePlain(gref: number, flags: number, peer: number, frame: number): void {
     const { views, offset } = this.frames[gref >>> 9]!;
     const { u32 } = views;
     const word = (offset >>> 2) + ((gref & 511) << 1);
@@ -70,7 +72,7 @@ export class Entries {
 
   /** `write` of `count` entries, those of `refs` from `at` on, for the frames of `gfns` from `from` on. */
   writeMany(refs: Uint32Array, at: number, flags: number, peer: number, gfns: ArrayLike<number>, from: number, count: number): void {
-    if (!this.plain) {
+    if (this.plain !== true) {
       for (let i = 0; i < count; i++) this.writeAny(refs[at + i]!, flags, peer, gfns[from + i]!);
       return;
     }
@@ -127,7 +129,7 @@ export class Entries {
    * keeps out new mappings, and then the status tells whether an old one is left.
    */
   tryClear(gref: number): boolean {
-    if (!this.plain) return this.tryClearAny(gref);
+    if (this.plain !== true) return this.tryClearAny(gref);
     const { views, offset } = this.frames[gref >>> 9]!;
     const { u16 } = views;
     const at = (offset + ((gref & 511) << 3)) >>> 1;
@@ -138,7 +140,7 @@ export class Entries {
 
   /** `tryClear` of `count` entries, those of `refs` from `at` on, up to the first that is in use. @returns how many were closed. */
   tryClearMany(refs: Uint32Array, at: number, count: number): number {
-    if (!this.plain) {
+    if (this.plain !== true) {
       for (let i = 0; i < count; i++) if (!this.tryClearAny(refs[at + i]!)) return i;
       return count;
     }

@@ -86,12 +86,13 @@ export class Grants implements DeferredHost {
       list.state[ref] !== CLAIMED ||
       (readonly !== true && readonly !== false) ||
       this.references.closed === true ||
+      this.entries.plain !== true ||
       this.bus?.observed('gnttab:granted') === true
     ) {
       this.publishOther(gref, peer, gfn, readonly);
       return;
     }
-    this.entries.write(ref, readonly === true ? PERMIT_READING : PERMIT, domid, frame);
+    this.entries.writePlain(ref, readonly === true ? PERMIT_READING : PERMIT, domid, frame);
     list.state[ref] = GRANTED;
     // A granted reference is in no list, so its link is free to remember the peer; the entry itself is not to be trusted for it.
     list.link[ref] = domid;

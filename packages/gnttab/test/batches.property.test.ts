@@ -33,7 +33,10 @@ const oneByOne = {
  * Method: the same schedule on two tables, on one of them call by call; bytes, counts, facts, answers and refusals are compared.
  */
 it(`publishes and ends many as it does one after the other, in ${runs} random schedules`, () => {
-  const pick = fc.oneof({ weight: 30, arbitrary: fc.nat({ max: CLAIMED - 1 }) }, { weight: 1, arbitrary: fc.constantFrom(CLAIMED, CLAIMED + 1) });
+  const pick = fc.oneof(
+    { weight: 30, arbitrary: fc.nat({ max: CLAIMED - 1 }) },
+    { weight: 1, arbitrary: fc.constantFrom(CLAIMED, CLAIMED + 1) },
+  );
   const mostly = <T>(common: T, ...rare: T[]): fc.Arbitrary<T> => fc.constantFrom(...Array.from({ length: 8 }, () => common), ...rare);
   const step = fc.record({
     what: fc.constantFrom('publish', 'end', 'map', 'unmap'),
@@ -46,7 +49,10 @@ it(`publishes and ends many as it does one after the other, in ${runs} random sc
   const options = fc.record({ version: fc.constantFrom(1 as const, 2 as const), shared: fc.boolean(), record: fc.boolean() });
   fc.assert(
     fc.property(options, fc.array(step, { maxLength: 30 }), (shape, steps) => {
-      const [many, single] = [tableFixture({ ...shape, initialFrames: 2, pages: 256 }), tableFixture({ ...shape, initialFrames: 2, pages: 256 })];
+      const [many, single] = [
+        tableFixture({ ...shape, initialFrames: 2, pages: 256 }),
+        tableFixture({ ...shape, initialFrames: 2, pages: 256 }),
+      ];
       const refs: number[] = [];
       for (const { table } of [many, single]) {
         refs.length = 0;

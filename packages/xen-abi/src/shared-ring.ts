@@ -58,6 +58,8 @@ export class SharedRing {
   private readonly slotWords: number;
   /** Words from the start of a slot to the request's id. */
   readonly idWord: number;
+  /** Words of a request of one segment. */
+  private readonly pageWords: number;
   /** The views of the first page, and the header's first word in them. */
   private readonly views: MemoryViews;
   private readonly header: number;
@@ -95,6 +97,7 @@ export class SharedRing {
     this.mask = geometry.entries - 1;
     this.slotWords = geometry.slotBytes >>> 2;
     this.idWord = abi === 'x86_32' ? 1 : 2;
+    this.pageWords = this.idWord + 6;
     this.views = pages[0]!.views;
     this.header = pages[0]!.offset >>> 2;
     this.slotAt = new Int32Array(geometry.entries);
@@ -217,8 +220,12 @@ export class SharedRing {
   ): void {
     const slot = index & this.mask;
     const at = this.slotAt[slot]!;
-    const u32 = at < 0 ? this.scratch : this.views.u32;
-    const head = at < 0 ? 0 : at;
+    let { u32 } = this.views;
+    let head = at;
+    if (at < 0) {
+      u32 = this.scratch;
+      head = 0;
+    }
     const word = head + this.idWord;
     u32[head] = operation | 0x100 | (handle << 16);
     u32[head + 1] = 0;
@@ -228,7 +235,7 @@ export class SharedRing {
     u32[word + 3] = 0;
     u32[word + 4] = gref;
     u32[word + 5] = firstSect | (lastSect << 8);
-    if (this.written[slot] !== this.idWord + 6) this.endPage(slot, at);
+    if (this.written[slot] !== this.pageWords) this.endPage(slot, at);
   }
 
   /** Reads the slot of `index` as a response. Allocates nothing, never throws. */
@@ -265,10 +272,9 @@ export class SharedRing {
 
   /** What `writePage` has to do beside: to clear what a longer request left, or to bring the slot from `scratch` to its two pages. */
   private endPage(slot: number, at: number): void {
-    const words = this.idWord + 6;
-    if (at >= 0) this.clearBehind(slot, this.views.u32, at, words);
+    if (at >= 0) this.clearBehind(slot, this.views.u32, at, this.pageWords);
     else {
-      this.scratch.fill(0, words);
+      this.scratch.fill(0, this.pageWords);
       this.scatter(slot);
     }
   }
