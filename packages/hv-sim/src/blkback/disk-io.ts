@@ -35,6 +35,14 @@ export class DiskIo {
     this.counters = counters;
   }
 
+  /** Where the first `count` pages lie, if that can be told of all together: what `transfer` takes as `located`. */
+  locate(request: BackRequest, count: number, write: boolean): MemoryViews | undefined {
+    const { memory } = this;
+    if (memory.locateAll === undefined) return undefined;
+    request.writable.fill(write ? 0 : 1, 0, count);
+    return memory.locateAll(request.vfns, request.writable, count, request.offsets);
+  }
+
   /**
    * Moves `segments` pages of `pages`, from `from` on, to or from `sector` on. Stops at the first error.
    * @param located where `pages.offsets` count from, or undefined where the pages were not located.

@@ -119,16 +119,20 @@ export class QueueMappings {
   private ask(request: BackRequest, refs: Uint32Array, count: number, readonly: boolean): void {
     const { pool, frontend, scratch } = this;
     const { vfns } = request;
+    const { stack } = pool;
     const flags = readonly ? HOST_MAP_READONLY : HOST_MAP;
+    let { top } = pool;
     for (let i = 0; i < count; i++) {
       const op = scratch[i]!;
-      const vfn = pool.take();
+      top--;
+      const vfn = stack[top]!;
       op.vfn = vfn;
       op.flags = flags;
       op.ref = refs[i]!;
       op.domid = frontend;
       vfns[i] = vfn;
     }
+    pool.top = top;
   }
 
   /** After a map hypercall: something may have to be tried again, the rest is settled. */

@@ -363,7 +363,7 @@ export class BackQueue implements RequestOwner, TransferOwner {
         request.stage = barrier && !disk.fua && request.segments > 0 ? POSTFLUSH : DONE;
         if (request.segments > 0) {
           const write = request.operation !== READ;
-          io.transfer(request, 0, request.segments, request.sector, write, barrier && disk.fua, request, undefined);
+          io.transfer(request, 0, request.segments, request.sector, write, barrier && disk.fua, request, io.locate(request, request.segments, write));
           if (request.waiting > 0) return;
         }
       } else if (stage === POSTFLUSH) {

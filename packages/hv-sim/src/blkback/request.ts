@@ -22,8 +22,6 @@ export const DISCARDING = 3;
 /** Nothing is left to do. */
 export const DONE = 4;
 
-const NOWHERE: readonly number[] = [];
-
 /**
  * A request that was taken from a ring: what it said, copied once, and what it holds. Made once and used again; the arrays for 256
  * segments come with the first indirect request. Of an indirect request `operation` becomes the inner one.
@@ -51,8 +49,9 @@ export class BackRequest extends BlockRequest implements DiskWaiter {
   declare lastSect: Uint8Array;
   /** Virtual frame of each segment. */
   vfns: number[] = new Array<number>(BLKIF_MAX_SEGMENTS_PER_REQUEST).fill(0);
-  /** Not located together with those of others. */
-  readonly offsets: readonly number[] = NOWHERE;
+  /** By segment: 1 where the disk writes to its page, and where the page is. */
+  writable: Uint8Array = new Uint8Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
+  offsets: number[] = new Array<number>(BLKIF_MAX_SEGMENTS_PER_REQUEST).fill(0);
   /** Entry among the persistent grants, or -1. */
   persistent: Int32Array = new Int32Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
   capacity: number = BLKIF_MAX_SEGMENTS_PER_REQUEST;
@@ -78,6 +77,8 @@ export class BackRequest extends BlockRequest implements DiskWaiter {
     this.firstSect = new Uint8Array(segments);
     this.lastSect = new Uint8Array(segments);
     this.vfns = new Array<number>(segments).fill(0);
+    this.writable = new Uint8Array(segments);
+    this.offsets = new Array<number>(segments).fill(0);
     this.persistent = new Int32Array(segments);
     this.growOps(segments);
   }
