@@ -149,6 +149,12 @@ export interface DomainSpace extends PageTable {
   resolve(vfn: number, writing: boolean): number;
   /** As `resolve`, into an object of the caller's. */
   locate(vfn: number, writable: boolean, out: { views: MemoryViews; offset: number }): void;
+  /**
+   * The first `count` of `vfns` in one go: `offsets[i]`, of a page to be written to where `writable[i]` is not 0. Never throws.
+   * @returns the views that all offsets are in, or undefined where a page needs a closer look: one that is not mapped, lies beyond the
+   * window, or in a memory of its own.
+   */
+  locateAll(vfns: readonly number[], writable: Uint8Array, count: number, offsets: number[]): MemoryViews | undefined;
   /** Copies bytes at a virtual address, a bigint where it is above 2^53. @throws {HvError} `page-fault` */
   read(address: number | bigint, into: Uint8Array): void;
   /** As `read`, the other way. @throws {HvError} `page-fault`; pages before the refused one are written. */

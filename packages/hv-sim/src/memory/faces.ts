@@ -74,6 +74,9 @@ export class SpaceFace implements DomainSpace {
   locate(vfn: number, writable: boolean, out: { views: MemoryViews; offset: number }): void {
     this.#space.locate(vfn, writable, out);
   }
+  locateAll(vfns: readonly number[], writable: Uint8Array, count: number, offsets: number[]): MemoryViews | undefined {
+    return this.#space.locateAll(vfns, writable, count, offsets);
+  }
   map(vfn: number, mfn: number, count: number, flags: MapFlags): boolean {
     return this.#space.map(vfn, mfn, count, flags);
   }
