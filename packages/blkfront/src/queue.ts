@@ -14,6 +14,7 @@ import { type OnDone, OP, type QueueFigures } from './types.ts';
 
 // Of this module alone: what is imported is loaded from its module at every use.
 const { ON_RING, STALLED } = SLOT;
+const PAGE_SECTORS = 8;
 
 /**
  * One ring and the requests on it: the hot path of the driver. Nothing here allocates per request. A response is copied out of
@@ -88,7 +89,7 @@ export class Ring {
     cookie: number,
     sink: OnDone,
   ): number {
-    if (gfns !== null && bytes === null && this.refusal === 0 && this.stalled.length === 0) {
+    if (gfns !== null && bytes === null && count <= PAGE_SECTORS && this.refusal === 0 && this.stalled.length === 0) {
       const taken = this.pages.submit(op, sector, gfns, start, count, cookie, sink);
       if (taken === TAKEN) {
         if (this.plugs === 0) this.push();

@@ -1,3 +1,4 @@
+import type { DomId, Gfn, Gref } from '@paravirt/event-bus/contract';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { GrefPool } from '../src/index.ts';
@@ -85,6 +86,56 @@ it(`lends each reference to one holder at a time, and never one that the peer ma
         expect(grants.taken).toBe(0);
       },
     ),
+    { numRuns: runs },
+  );
+});
+
+/** A table that takes many references in one call, as that of `@paravirt/gnttab` does. */
+class BatchGrants extends FakeGrants {
+  permitMany(refs: Uint32Array, at: number, peer: DomId, gfns: ArrayLike<number>, from: number, count: number, readonly: boolean): void {
+    for (let i = 0; i < count; i++) this.permit(refs[at + i] as Gref, peer, gfns[from + i] as Gfn, readonly);
+  }
+
+  revokeMany(refs: Uint32Array, at: number, count: number): number {
+    for (let i = 0; i < count; i++) if (!this.revoke(refs[at + i] as Gref)) return i;
+    return count;
+  }
+}
+
+/**
+ * Goal: many references at once are those that come one after the other, and what the peer maps of them is set aside alone.
+ * Method: the same schedule with a table that takes many at once and with one that does not.
+ */
+it(`lends and closes many as it does one by one: ${runs} schedules`, () => {
+  const step = fc.record({ lend: fc.boolean(), count: fc.nat({ max: 6 }), mapped: fc.nat({ max: 63 }), which: fc.nat() });
+  const shape = fc.record({
+    size: fc.integer({ min: 0, max: 12 }),
+    order: fc.constantFrom('lifo' as const, 'fifo' as const),
+    entries: fc.integer({ min: 10, max: 30 }),
+  });
+  fc.assert(
+    fc.property(shape, fc.array(step, { maxLength: 60 }), ({ size, order, entries }, steps) => {
+      const sides = [new BatchGrants(entries), new FakeGrants(entries)].map((grants) => {
+        const held: [number, number][] = [];
+        const pool = new GrefPool(grants, 0 as never, size, order, (gref, gfn) => held.push([gref, gfn]));
+        return { grants, pool, held, lent: [] as { refs: Uint32Array; gfns: number[]; count: number }[] };
+      });
+      for (const { lend, count, mapped, which } of steps) {
+        const seen = sides.map(({ grants, pool, held, lent }) => {
+          if (lend) {
+            const one = { refs: new Uint32Array(10), gfns: Array.from({ length: 8 }, (_, i) => which * 8 + i), count: 0 };
+            one.count = pool.lendMany(one.refs, 3, one.gfns, 2, count, which % 2 === 0);
+            for (let i = 0; i < one.count; i++) if ((mapped >> i) & 1) grants.map(one.refs[3 + i]!, 0, false);
+            lent.push(one);
+          } else if (lent.length > 0) {
+            const { refs, gfns, count: all } = lent.splice(which % lent.length, 1)[0]!;
+            pool.closeMany(refs, 3, gfns, 2, all);
+          }
+          return { figures: pool.figures, held: [...held], lent: structuredClone(lent), taken: grants.taken, words: [...grants.words] };
+        });
+        expect(seen[0]).toEqual(seen[1]);
+      }
+    }),
     { numRuns: runs },
   );
 });
