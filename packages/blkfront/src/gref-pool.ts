@@ -130,14 +130,23 @@ export class GrefPool {
     return false;
   }
 
+  /**
+   * Closes `count` references, those of `refs` from `at` on, and takes them back, up to one that the peer still maps, which is the
+   * caller's to set aside. @returns how many were closed.
+   */
+  closeRun(refs: Uint32Array, at: number, count: number): number {
+    const { grants } = this;
+    let closed = 0;
+    if (grants.revokeMany !== undefined) closed = grants.revokeMany(refs, at, count);
+    else while (closed < count && grants.revoke(refs[at + closed]! as Gref)) closed++;
+    this.putMany(refs, at, at + closed);
+    return closed;
+  }
+
   /** `close` of `count` references, those of `refs` from `at` on, of the frames of `gfns` from `from` on, which are no pages of ours. */
   closeMany(refs: Uint32Array, at: number, gfns: ArrayLike<number>, from: number, count: number): void {
-    const { grants } = this;
-    for (let i = 0; i < count; i++) {
-      const ended = i + (grants.revokeMany === undefined ? 0 : grants.revokeMany(refs, at + i, count - i));
-      this.putMany(refs, at + i, at + ended);
-      i = ended;
-      if (i < count) this.close(refs[at + i]! as Gref, gfns[from + i]! as Gfn, -1);
+    for (let i = this.closeRun(refs, at, count); i < count; i += 1 + this.closeRun(refs, at + i + 1, count - i - 1)) {
+      this.setAside(refs[at + i]! as Gref, gfns[from + i]! as Gfn, -1);
     }
   }
 

@@ -1,6 +1,6 @@
 import type { EventBus } from '@paravirt/event-bus';
 import type { Gfn, Gref } from '@paravirt/event-bus/contract';
-import type { BlockResponse, FrontRing } from '@paravirt/xen-abi';
+import { type FrontRing, RESPONSE } from '@paravirt/xen-abi';
 import type { BlkfrontEvents } from './events.ts';
 import type { Features } from './features.ts';
 import type { GrefPool } from './gref-pool.ts';
@@ -11,6 +11,7 @@ import { type OnDone, OP, type QueueFigures } from './types.ts';
 
 // Of this module alone: what is imported is loaded from its module at every use.
 const { READ, WRITE } = OP;
+const { idHi: ID_HI, tail: TAIL, statusShift: STATUS_SHIFT } = RESPONSE;
 /** Beside the operation in a row's first word, so that a read is not 0 either. */
 const LIVE = 0x1000;
 
@@ -21,8 +22,8 @@ export const DRY = 2;
 
 /**
  * Reads and writes within one page of the caller's that is neither copied nor divided, which is most of all requests: straight to the
- * ring, and from an answer that all went well straight to the caller. Each way is one body, because calls cost as much as what is done
- * here.
+ * ring, and from an answer that all went well straight to the caller. The way there is one body, because calls cost as much as what is
+ * done here; the way back is done for many answers together.
  *
  * Such a request is kept in a row of eight numbers, half a cache line: 0 its operation and sectors (0: the row is empty), 1 its
  * generation, 2 its reference, 3 its sector, 4 its start, 5 its cookie. `at` brings it into its shadow for whatever else becomes of
@@ -36,6 +37,11 @@ export class PageRequests {
    */
   private readonly gfns: (ArrayLike<number> | null)[];
   private readonly sinks: (OnDone | null)[];
+  /** Of the answers taken together: whose they are, what stood in the rows' first words, and the references. */
+  private readonly ids: Int32Array;
+  private readonly whats: Int32Array;
+  private readonly grefs: Uint32Array;
+  private readonly parts: QueueParts;
   private readonly shadows: Shadows;
   private readonly ring: FrontRing;
   private readonly refs: GrefPool;
@@ -51,7 +57,11 @@ export class PageRequests {
 
   constructor(parts: QueueParts) {
     const { slots } = parts.shadows;
+    this.parts = parts;
     this.rows = new Int32Array(slots * 8);
+    this.ids = new Int32Array(slots);
+    this.whats = new Int32Array(slots);
+    this.grefs = new Uint32Array(slots);
     this.gfns = Array.from({ length: slots }, () => null);
     this.sinks = Array.from({ length: slots }, () => null);
     this.shadows = parts.shadows;
@@ -123,23 +133,81 @@ export class PageRequests {
     return TAKEN;
   }
 
-  /** Completes the request of an answer that all went well, unless somebody watches. False: nothing done, the answer may be anything. */
-  complete(answer: BlockResponse): boolean {
-    const { shadows, rows } = this;
-    const id = answer.idLo;
-    if (answer.status !== 0 || id >= shadows.slots) return false;
-    const row = id << 3;
-    if ((rows[row]! & (LIVE | 0xff)) !== (answer.operation | LIVE) || rows[row | 1] !== answer.idHi) return false;
-    if (this.tap.completed !== null || this.bus?.observed('blkfront:completed') === true) return false;
-    rows[row] = 0;
-    this.figures.responses++;
-    if (this.persistent !== true) {
-      const gref = rows[row | 2]! as Gref;
-      if (!this.refs.closeIdle(gref)) this.refs.setAside(gref, this.gfns[id]![rows[row | 4]! >>> 12]! as Gfn, -1);
+  /**
+   * Takes up to `most` answers from the ring as long as they are to requests of one page that went well, ends all their references, and
+   * completes each; what else is there is left on the ring. A completer that throws does not keep the others from their answers: its
+   * error is thrown on at the end. @returns how many.
+   */
+  completeAll(most: number): number {
+    const taken = this.take(most);
+    if (taken === 0) return 0;
+    const { rows, sinks, shadows, whats, ids } = this;
+    if (this.persistent !== true) this.close(taken);
+    this.figures.responses += taken;
+    let failed = false;
+    let error: unknown;
+    for (let i = 0; i < taken; i++) {
+      const id = ids[i]!;
+      const cookie = rows[(id << 3) | 5]!;
+      const sink = sinks[id]!;
+      if (this.tap.completed !== null || this.bus?.observed('blkfront:completed') === true) this.tell(id, whats[i]!);
+      shadows.giveId(id);
+      try {
+        sink(cookie, 0);
+      } catch (thrown) {
+        if (!failed) error = thrown;
+        failed = true;
+      }
     }
-    shadows.giveId(id);
-    this.sinks[id]!(rows[row | 5]!, 0);
-    return true;
+    if (failed) throw error;
+    return taken;
+  }
+
+  /**
+   * Reads answers, each word once, and notes which requests they end. Calls nothing, so that the compiler keeps what it knows of the
+   * arrays from one answer to the next. @returns how many.
+   */
+  private take(most: number): number {
+    const { ring, rows, ids, whats, grefs } = this;
+    const { shared } = ring;
+    const { words } = shared;
+    const { slots } = this.shadows;
+    const limit = most < slots ? most : slots;
+    let taken = 0;
+    for (let cons = ring.rspCons | 0; taken < limit; taken++, cons++) {
+      const at = shared.wordOf(cons);
+      if (at < 0) break;
+      const id = words[at]!;
+      const generation = words[at + ID_HI]!;
+      const tail = words[at + TAIL]! | 0;
+      if (id >= slots || tail >> STATUS_SHIFT !== 0) break;
+      const row = id << 3;
+      const what = rows[row]!;
+      if ((what & (LIVE | 0xff)) !== ((tail & 0xff) | LIVE) || rows[row | 1] !== generation) break;
+      // From here on a second answer to it is one to nothing.
+      rows[row] = 0;
+      ids[taken] = id;
+      whats[taken] = what;
+      grefs[taken] = rows[row | 2]!;
+    }
+    if (taken > 0) ring.skipResponses(taken);
+    return taken;
+  }
+
+  /** Closes the references of the answers just taken; one that the peer still maps is set aside. */
+  private close(taken: number): void {
+    const { refs, grefs, ids, rows } = this;
+    for (let i = refs.closeRun(grefs, 0, taken); i < taken; i += 1 + refs.closeRun(grefs, i + 1, taken - i - 1)) {
+      const id = ids[i]!;
+      refs.setAside(grefs[i]! as Gref, this.gfns[id]![rows[(id << 3) | 4]! >>> 12]! as Gfn, -1);
+    }
+  }
+
+  private tell(id: number, what: number): void {
+    const op = what & 0xff;
+    const { path, index: queue } = this.parts;
+    this.tap.completed?.({ queue, op, sector: this.rows[(id << 3) | 3]!, sectors: (what >>> 8) & 15, status: 0 });
+    if (this.bus?.observed('blkfront:completed')) this.bus.emit('blkfront:completed', { path, queue, id, op, status: 0 });
   }
 
   /** A slot's shadow. What stood in its row goes on in there. */

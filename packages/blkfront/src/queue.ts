@@ -184,10 +184,15 @@ export class Ring {
           this.breakDown('the response producer index is beyond what was asked');
           break;
         }
-        for (let i = 0; i < waiting && !this.stopped; i++) {
+        for (let left = waiting; left > 0 && !this.stopped; ) {
+          const done = this.pages.completeAll(left);
+          handled += done;
+          left -= done;
+          if (left === 0 || this.stopped) break;
           this.ring.getResponse(this.answer);
           handled++;
-          if (!this.pages.complete(this.answer) && !this.complete()) break;
+          left--;
+          if (!this.complete()) break;
         }
         if (handled >= most && !this.stopped) {
           this.parts.onBacklog(this.index);

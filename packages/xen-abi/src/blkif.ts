@@ -267,6 +267,17 @@ function writeDiscardTail(u32: Uint32Array, at: number, tail: number, request: B
   return tail + 2;
 }
 
+/**
+ * The words of a response: for one who takes many where they stand. The third holds the operation in its low byte and the status, signed,
+ * in its high half.
+ */
+export const RESPONSE: { readonly idLo: 0; readonly idHi: 1; readonly tail: 2; readonly statusShift: 16 } = {
+  idLo: 0,
+  idHi: 1,
+  tail: 2,
+  statusShift: 16,
+};
+
 /** Reads a response from word `at` on, each word once. */
 export function readResponseWords(u32: Uint32Array, at: number, out: BlockResponse): void {
   out.idLo = u32[at]!;

@@ -5,6 +5,7 @@ export {
   BlockRequest,
   BlockResponse,
   ONE_SEGMENT,
+  RESPONSE,
   readIndirectSegments,
   type Segments,
   writeIndirectSegment,

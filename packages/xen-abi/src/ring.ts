@@ -93,6 +93,11 @@ export class FrontRing {
     this.rspCons = (this.rspCons + 1) >>> 0;
   }
 
+  /** Takes the next `count` responses, which were read where they stand. */
+  skipResponses(count: number): void {
+    this.rspCons = (this.rspCons + count) >>> 0;
+  }
+
   /**
    * Before sleeping: when nothing is unconsumed, asks to be notified of the next response and looks again.
    * @returns unconsumed responses at the last look, 0 = sleep. @see RING_FINAL_CHECK_FOR_RESPONSES
