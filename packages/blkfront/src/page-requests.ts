@@ -172,7 +172,7 @@ export class PageRequests {
     const { shared } = ring;
     const { words } = shared;
     const { slots } = this.shadows;
-    const limit = most < slots ? most : slots;
+    const limit = Math.min(most, slots);
     let taken = 0;
     for (let cons = ring.rspCons | 0; taken < limit; taken++, cons++) {
       const at = shared.wordOf(cons);

@@ -93,7 +93,11 @@ const advisories: readonly Advisory[] = [
       file: 'grants/map.ts',
       edits: [
         ['this.#frames.drop(mfn, readonly);', 'this.#frames.drop(mfn, false);'],
-        ['    if (readonly === 0) counts[counted | WRITERS] = counts[counted | WRITERS]! - 1;', '    counts[counted | WRITERS]!--;', 'grants/runs.ts'],
+        [
+          '    if (readonly === 0) counts[counted | WRITERS] = counts[counted | WRITERS]! - 1;',
+          '    counts[counted | WRITERS]!--;',
+          'grants/runs.ts',
+        ],
       ],
     },
     scenario(hv) {

@@ -16,7 +16,8 @@ import { PersistentCare } from './persistent-care.ts';
 import { QueueFacts } from './queue-facts.ts';
 import type { QueueSetup } from './queue-setup.ts';
 import { BackRequest, DATA, DISCARDING, DONE, POSTFLUSH, PREFLUSH, RequestList, type RequestOwner } from './request.ts';
-import { NO_MORE, ONE_IN_CURRENT, ONE_IN_PIECES, type TransferOwner, Transfers } from './transfers.ts';
+import { NO_MORE, ONE_IN_CURRENT, ONE_IN_PIECES } from './transfer-intake.ts';
+import { type TransferOwner, Transfers } from './transfers.ts';
 import type { BlkbackCounters } from './types.ts';
 import { type Bounds, discardFault, segmentCountFault, transferFault } from './validation.ts';
 
@@ -363,7 +364,16 @@ export class BackQueue implements RequestOwner, TransferOwner {
         request.stage = barrier && !disk.fua && request.segments > 0 ? POSTFLUSH : DONE;
         if (request.segments > 0) {
           const write = request.operation !== READ;
-          io.transfer(request, 0, request.segments, request.sector, write, barrier && disk.fua, request, io.locate(request, request.segments, write));
+          io.transfer(
+            request,
+            0,
+            request.segments,
+            request.sector,
+            write,
+            barrier && disk.fua,
+            request,
+            io.locate(request, request.segments, write),
+          );
           if (request.waiting > 0) return;
         }
       } else if (stage === POSTFLUSH) {

@@ -23,8 +23,27 @@ export const ROW: {
   /** Of a request of one segment that is being taken: its reference. */
   readonly gref: 6;
   readonly sectorHi: 7;
+  /** In `kind`: a read or a write of one segment has `one` under `oneMask`, and the operation is what `operationMask` leaves. */
+  readonly oneMask: 0xfffe;
+  readonly one: 0x0100;
+  readonly operationMask: 0xff;
+  readonly segmentsShift: 8;
   readonly gone: -1;
-} = { shift: 3, idHi: 1, kind: 2, firstPage: 3, sectors: 4, sectorLo: 5, gref: 6, sectorHi: 7, gone: -1 };
+} = {
+  shift: 3,
+  idHi: 1,
+  kind: 2,
+  firstPage: 3,
+  sectors: 4,
+  sectorLo: 5,
+  gref: 6,
+  sectorHi: 7,
+  oneMask: 0xfffe,
+  one: 0x0100,
+  operationMask: 0xff,
+  segmentsShift: 8,
+  gone: -1,
+};
 
 /** Who is told when the pages of a batch are unmapped. */
 export interface BatchOwner {

@@ -1,44 +1,37 @@
 import type { EventBus } from '@paravirt/event-bus';
-import { type BackRing, BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, GNTMAP, GNTST, ONE_SEGMENT } from '@paravirt/xen-abi';
+import { type BackRing, BLKIF_OP, BLKIF_RSP, GNTST } from '@paravirt/xen-abi';
 import type { Disk } from '../disks/disk.ts';
 import { type DiskIo, SECTOR as SECTOR_BYTES, unanswered } from './disk-io.ts';
 import type { BlkbackEvents } from './events.ts';
 import { type QueueMappings, RETRYING } from './mapping.ts';
-import type { PagePool } from './page-pool.ts';
 import type { PersistentGrants } from './persistent-grants.ts';
 import type { QueueFacts } from './queue-facts.ts';
 import type { QueueSetup } from './queue-setup.ts';
 import { type BackRequest, DONE } from './request.ts';
 import { BATCH_PAGES, BATCH_REQUESTS, type BatchOwner, ROW, type TransferBatch, type TransferBatches } from './transfer-batch.ts';
+import { TransferIntake } from './transfer-intake.ts';
 import type { BlkbackCounters, GrantMapper, MappedMemory } from './types.ts';
-import { type Bounds, LAST_SECT, transferFault } from './validation.ts';
+import type { Bounds } from './validation.ts';
 
 // Plain constants of this module: an imported one is loaded at each use.
-const { READ, WRITE } = BLKIF_OP;
+const { READ } = BLKIF_OP;
 const { OKAY } = BLKIF_RSP;
 const { okay: MAP_OKAY } = GNTST;
-const { host_map: HOST_MAP } = GNTMAP;
-const HOST_MAP_READONLY: number = GNTMAP.host_map | GNTMAP.readonly;
 const BYTES = SECTOR_BYTES;
-const SEGMENTS_MAX = BLKIF_MAX_SEGMENTS_PER_REQUEST;
-const REQUESTS_MAX = BATCH_REQUESTS;
-const PAGES_MAX = BATCH_PAGES;
-const { idHi: HI, sectorLo: SECTOR_LO, sectorHi: SECTOR_HI, gref: GREF, sects: SECTS } = ONE_SEGMENT;
-/** Operation and number of segments in a request's first word, and what they are in a read or a write of one segment. */
-const ONE_MASK = 0xfffe;
-const ONE = 0x0100;
-const OPERATION_MASK = 0xff;
-const SEGMENTS_SHIFT = 8;
-const SECT_MAX = LAST_SECT;
-const { shift: SHIFT, idHi: ID_HI, kind: KIND, firstPage: FIRST_PAGE, sectors: SECTORS, sectorLo: ROW_SECTOR_LO, sectorHi: ROW_SECTOR_HI, gref: ONE_GREF, gone: GONE } = ROW;
-const ROW_WORDS = 1 << SHIFT;
-
-/** `takeOnes` took all that it might. No first word is below 0. */
-export const NO_MORE = -1;
-/** `takeOnes` took a request that has to go the long way. */
-export const ONE_IN_CURRENT = -2;
-/** The next request does not lie in one piece. */
-export const ONE_IN_PIECES = -3;
+const {
+  shift: SHIFT,
+  idHi: ID_HI,
+  kind: KIND,
+  firstPage: FIRST_PAGE,
+  sectors: SECTORS,
+  sectorLo: ROW_SECTOR_LO,
+  sectorHi: ROW_SECTOR_HI,
+  oneMask: ONE_MASK,
+  one: ONE,
+  operationMask: OPERATION_MASK,
+  segmentsShift: SEGMENTS_SHIFT,
+  gone: GONE,
+} = ROW;
 
 /** The queue that transfers belong to. */
 export interface TransferOwner {
@@ -68,9 +61,7 @@ export class Transfers implements BatchOwner {
   private readonly batches: TransferBatches;
   private readonly mappings: QueueMappings;
   private readonly table: PersistentGrants | undefined;
-  private readonly pool: PagePool;
   private readonly grants: GrantMapper;
-  private readonly frontend: number;
   private readonly io: DiskIo;
   private readonly disk: Disk;
   private readonly memory: MappedMemory;
@@ -83,9 +74,8 @@ export class Transfers implements BatchOwner {
   private readonly done: TransferBatch[] = [];
   /** Takes the place of a request at the disk; becomes its record where that answers later. */
   private spare: BackRequest | undefined = undefined;
+  private readonly intake: TransferIntake;
   private time = 0;
-  /** Requests that the last `takeOnes` took into the batch. */
-  taken = 0;
 
   constructor(setup: QueueSetup, owner: TransferOwner, ring: BackRing, facts: QueueFacts) {
     const { mappings } = setup;
@@ -94,15 +84,14 @@ export class Transfers implements BatchOwner {
     this.batches = setup.batches;
     this.mappings = mappings;
     this.table = mappings.persistent;
-    this.pool = mappings.pool;
     this.grants = mappings.grants;
-    this.frontend = setup.frontend;
     this.io = setup.io;
     this.disk = setup.disk;
     this.memory = setup.memory;
     this.counters = setup.counters;
     this.bus = setup.bus;
     this.facts = facts;
+    this.intake = new TransferIntake(setup, ring);
     this.resume = (request, result) => owner.dataMapped(request, result);
   }
 
@@ -124,193 +113,23 @@ export class Transfers implements BatchOwner {
     this.batch = undefined;
   }
 
-  /**
-   * Takes requests of one segment from the ring into the batch, at most `most`, as long as the next one is such. In one loop and
-   * without an object for each: nearly all requests pass here. One that is found to be wrong, or to need the long way, stands in
-   * `current` when this returns.
-   * @returns the first word of the next request where it is another kind; `NO_MORE`; `ONE_IN_CURRENT`; `ONE_IN_PIECES`.
-   */
+  /** @see TransferIntake.takeOnes */
   takeOnes(current: BackRequest, bounds: Bounds, most: number): number {
-    let { batch } = this;
-    if (batch!.count === REQUESTS_MAX || batch!.pages === PAGES_MAX) {
-      this.run();
-      batch = this.batch;
-    }
-    const { ring, table, pool } = this;
-    const { shared } = ring;
-    const { words: u32, idWord } = shared;
-    const { words, firstSect, lastSect } = batch!;
-    const { sectors: end, mask } = bounds;
-    const readonly = bounds.readonly === true;
-    const start = batch!.count;
-    let { count, pages } = batch!;
-    const before = pages;
-    let room = Math.min(most, REQUESTS_MAX - count, PAGES_MAX - pages);
-    // Without an address left the next one goes the long way, which knows how to wait for one.
-    if (table === undefined && !pool.grow(room)) room = Math.min(room, Math.max(1, pool.free));
-    const limit = count + room;
-    let left = NO_MORE;
-    // A loop that calls nothing: what the compiler knows of the arrays then holds from one turn to the next.
-    for (let cons = ring.reqCons | 0; count < limit; count++, cons++) {
-      const slot = shared.wordOf(cons);
-      if (slot < 0) {
-        left = ONE_IN_PIECES;
-        break;
-      }
-      const head = u32[slot]!;
-      if ((head & ONE_MASK) !== ONE) {
-        left = head;
-        break;
-      }
-      const word = slot + idWord;
-      const sectorLo = u32[word + SECTOR_LO]!;
-      const sectorHi = u32[word + SECTOR_HI]!;
-      const sects = u32[word + SECTS]! & 0xffff;
-      const first = sects & 0xff;
-      const last = sects >>> 8;
-      const length = last - first + 1;
-      const at = count << SHIFT;
-      words[at] = u32[word]!;
-      words[at | ID_HI] = u32[word + HI]!;
-      words[at | KIND] = head & 0xffff;
-      words[at | FIRST_PAGE] = pages;
-      words[at | SECTORS] = length;
-      words[at | ONE_GREF] = u32[word + GREF]!;
-      firstSect[pages] = first;
-      lastSect[pages] = last;
-      words[at | ROW_SECTOR_LO] = sectorLo;
-      words[at | ROW_SECTOR_HI] = sectorHi;
-      if (
-        last > SECT_MAX ||
-        first > last ||
-        (sectorHi === 0 ? sectorLo : sectorHi * 0x1_0000_0000 + sectorLo) + length > end ||
-        ((length | sectorLo) & mask) !== 0 ||
-        (readonly && (head & 0xff) !== READ)
-      ) {
-        left = ONE_IN_CURRENT;
-        break;
-      }
-      pages++;
-    }
-    const placed = table === undefined ? this.place(batch!, before, pages) : this.find(table, batch!, before, pages);
-    if (placed < pages - before) left = ONE_IN_CURRENT;
-    const taken = placed;
-    if (left === ONE_IN_CURRENT) takeOut(current, batch!, start + taken);
-    ring.skipRequests(left === ONE_IN_CURRENT ? taken + 1 : taken);
-    batch!.count = start + taken;
-    batch!.pages = before + taken;
-    this.taken = taken;
-    return left;
+    const { batch } = this;
+    if (batch!.count === BATCH_REQUESTS || batch!.pages === BATCH_PAGES) this.run();
+    return this.intake.takeOnes(this.batch!, current, bounds, most, this.time);
   }
 
-  /** Asks for the pages of requests of one segment to be mapped. @returns for how many there were addresses. */
-  private place(batch: TransferBatch, from: number, end: number): number {
-    const { frontend, pool } = this;
-    const { words, vfns, ops, writable } = batch;
-    const { stack } = pool;
-    const count = Math.min(end - from, pool.top);
-    let { top } = pool;
-    let at = (batch.count << SHIFT) | 0;
-    for (let page = from; page < from + count; page++, at += ROW_WORDS) {
-      top--;
-      const vfn = stack[top]!;
-      const op = ops[page]!;
-      op.vfn = vfn;
-      const read = (words[at | KIND]! & OPERATION_MASK) === READ;
-      op.flags = read ? HOST_MAP : HOST_MAP_READONLY;
-      writable[page] = read ? 1 : 0;
-      op.ref = words[at | ONE_GREF]! >>> 0;
-      op.domid = frontend;
-      vfns[page] = vfn;
-    }
-    pool.top = top;
-    return count;
+  /** Requests that the last `takeOnes` took into the batch. */
+  get taken(): number {
+    return this.intake.taken;
   }
 
-  /** Finds where persistent grants of requests of one segment are mapped. @returns how many are, before one that is not. */
-  private find(table: PersistentGrants, batch: TransferBatch, from: number, end: number): number {
-    const { time } = this;
-    const { words, vfns, entries, writable } = batch;
-    let at = (batch.count << SHIFT) | 0;
-    let page = from;
-    for (; page < end; page++, at += ROW_WORDS) {
-      const entry = table.find(words[at | ONE_GREF]! >>> 0);
-      if (entry < 0) break;
-      table.touch(entry, time);
-      entries[page] = entry;
-      vfns[page] = table.vfns[entry]!;
-      writable[page] = (words[at | KIND]! & OPERATION_MASK) === READ ? 1 : 0;
-    }
-    this.counters.persistentHits += page - from;
-    return page - from;
-  }
-
-  /**
-   * Takes a request into the batch.
-   * @returns false, with nothing done but `run` perhaps, where it is not a good direct read or write of which every page can be had.
-   */
+  /** @see TransferIntake.add */
   add(request: BackRequest, bounds: Bounds): boolean {
-    const { operation, nrSegments: count } = request;
-    if ((operation !== READ && operation !== WRITE) || count === 0 || count > SEGMENTS_MAX) return false;
-    request.segments = count;
-    if (transferFault(request, bounds) !== '') return false;
-    if (this.batch!.count === REQUESTS_MAX || this.batch!.pages + count > PAGES_MAX) this.run();
-    const batch = this.batch!;
-    const first = batch.pages;
-    const { grefs, firstSect, lastSect } = request;
-    const { table, pool } = this;
-    const { vfns, writable, firstSect: firsts, lastSect: lasts } = batch;
-    if (table !== undefined) {
-      if (!this.findAll(table, request, count, batch)) return false;
-    } else {
-      if (pool.free < count && !pool.grow(count)) return false;
-      const { ops } = batch;
-      const { frontend } = this;
-      const flags = operation === READ ? HOST_MAP : HOST_MAP_READONLY;
-      for (let i = 0; i < count; i++) {
-        const op = ops[first + i]!;
-        const vfn = pool.take();
-        op.vfn = vfn;
-        op.flags = flags;
-        op.ref = grefs[i]!;
-        op.domid = frontend;
-        vfns[first + i] = vfn;
-      }
-    }
-    for (let i = 0; i < count; i++) {
-      firsts[first + i] = firstSect[i]!;
-      lasts[first + i] = lastSect[i]!;
-      writable[first + i] = operation === READ ? 1 : 0;
-    }
-    const index = batch.count;
-    const { words } = batch;
-    const at = index << SHIFT;
-    words[at] = request.idLo;
-    words[at | ID_HI] = request.idHi;
-    words[at | KIND] = operation | (count << SEGMENTS_SHIFT);
-    words[at | FIRST_PAGE] = first;
-    words[at | SECTORS] = request.sectors;
-    words[at | ROW_SECTOR_LO] = request.sectorLo;
-    words[at | ROW_SECTOR_HI] = request.sectorHi;
-    batch.count = index + 1;
-    batch.pages = first + count;
-    return true;
-  }
-
-  /** Where the request's persistent grants are mapped. @returns false where one is not mapped yet. */
-  private findAll(table: PersistentGrants, request: BackRequest, count: number, batch: TransferBatch): boolean {
-    const { vfns, pages, entries } = batch;
-    const { grefs } = request;
-    const { time } = this;
-    for (let i = 0; i < count; i++) {
-      const entry = table.find(grefs[i]!);
-      if (entry < 0) return false;
-      table.touch(entry, time);
-      vfns[pages + i] = table.vfns[entry]!;
-      entries[pages + i] = entry;
-    }
-    this.counters.persistentHits += count;
-    return true;
+    const { count, pages } = this.batch!;
+    if (count === BATCH_REQUESTS || pages + request.nrSegments > BATCH_PAGES) this.run();
+    return this.intake.add(this.batch!, request, bounds, this.time);
   }
 
   /** Carries out what was taken. */
@@ -526,17 +345,4 @@ function closeUp(batch: TransferBatch, count: number): void {
     }
   }
   unmaps.count = left;
-}
-
-/** A request of one segment of the batch, as it was read, for the long way. */
-function takeOut(request: BackRequest, batch: TransferBatch, index: number): void {
-  const at = index << SHIFT;
-  const { words, firstSect, lastSect } = batch;
-  const page = words[at | FIRST_PAGE]!;
-  request.operation = words[at | KIND]! & OPERATION_MASK;
-  request.nrSegments = 1;
-  request.idLo = words[at]! >>> 0;
-  request.idHi = words[at | ID_HI]! >>> 0;
-  request.setSectorHalves(words[at | ROW_SECTOR_LO]!, words[at | ROW_SECTOR_HI]!);
-  request.setSegment(0, words[at | ONE_GREF]! >>> 0, firstSect[page]!, lastSect[page]!);
 }
