@@ -20,7 +20,7 @@ export const SLOT_STATUS = 3;
 const SLOT_GROWN = 4;
 /** Guest frames whose host page is remembered: as many as there are, within these bounds; powers of two. */
 const REMEMBERED_MIN = 256;
-const REMEMBERED_MAX = 1 << 16;
+const REMEMBERED_MAX = 1 << 14;
 
 /** A remembered translation is two words: the guest frame, and with `page` the host page; from the frame's low bits `<< shift` on. */
 export const KNOWN: { readonly shift: 1; readonly page: 1 } = { shift: 1, page: 1 };
