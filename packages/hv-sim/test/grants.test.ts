@@ -1,4 +1,5 @@
-import { GTF, writeGrantV2SubPage, writeGrantV2Transitive } from '@paravirt/xen-abi';
+import type { MemoryFrame } from '@paravirt/gnttab';
+import { GTF, writeGrantV1, writeGrantV2SubPage, writeGrantV2Transitive } from '@paravirt/xen-abi';
 import { describe, expect, it } from 'vitest';
 import { createMachine } from '../src/index.ts';
 import { DEVICE, HOST, type Pair, pair, RO, SELF } from './support/pair.ts';
@@ -47,6 +48,34 @@ describe('mapping', () => {
     third.hypercalls.map([op], 1);
     expect(op.status).toBe(-1);
     expect(mapper.id).toBe(2);
+  });
+
+  it('gives back every handle of a batch that held them all', () => {
+    const machine = createMachine({ seed: 1, ramBytes: 2 ** 20 });
+    const granter = machine.createDomain({ pages: 32 });
+    const mapper = machine.createDomain({ pages: 8, handlesMax: 16 });
+    const table: MemoryFrame[] = [];
+    granter.hypercalls.setupTable(1, table);
+    const { views, offset } = table[0]!;
+    for (let ref = 8; ref < 25; ref++) writeGrantV1(views, offset + ref * 8, GTF.permit_access, mapper.id, ref);
+    const ops = Array.from({ length: 17 }, (_, i) => ({
+      vfn: 100 + i,
+      flags: HOST,
+      ref: 8 + i,
+      domid: granter.id,
+      status: 77,
+      handle: -1,
+      mfn: -1,
+    }));
+    for (let round = 0; round < 3; round++) {
+      mapper.hypercalls.map(ops, 17);
+      // The last one finds no handle left.
+      expect(ops.map(({ status }) => status)).toEqual([...new Array<number>(16).fill(0), -13]);
+      expect(new Set(ops.slice(0, 16).map(({ handle }) => handle)).size).toBe(16);
+      mapper.hypercalls.unmap(ops, 16);
+      expect(ops.slice(0, 16).map(({ status }) => status)).toEqual(new Array<number>(16).fill(0));
+      expect(machine.ledger().errors).toEqual([]);
+    }
   });
 
   it('stops at 128 mappings of one kind, with the count unharmed', () => {
