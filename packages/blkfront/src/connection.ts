@@ -54,6 +54,16 @@ export interface OpenQueue {
 
 const ABI_OF: Record<Protocol, Abi> = { 'x86_64-abi': 'x86_64', 'x86_32-abi': 'x86_32', 'arm-abi': 'arm64' };
 
+/** Who is told of upcalls. */
+export interface UpcallListener {
+  upcall(ring: Ring): void;
+}
+
+/** A function with nothing around it but its ring and whom to tell: an upcall finds both in one place. */
+function handlerOf(listener: UpcallListener, ring: Ring): () => void {
+  return () => listener.upcall(ring);
+}
+
 /** Figures of a queue that has done nothing. */
 export function newFigures(): QueueFigures {
   return { requests: 0, responses: 0, segments: 0, doorbells: 0, upcalls: 0, spurious: 0, bounced: 0, reissued: 0 };
@@ -65,6 +75,8 @@ export function newFigures(): QueueFigures {
  */
 export class Connection {
   readonly queues: OpenQueue[] = [];
+  /** The rings of `queues`. */
+  readonly rings: Ring[] = [];
   private readonly parts: ConnectionParts;
   private readonly memory: RingMemory[] = [];
   private readonly handlers: { unsubscribe(): void }[] = [];
@@ -85,7 +97,7 @@ export class Connection {
   }
 
   /** Makes pools and queues, and listens on the ports. */
-  open(options: OpenOptions, upcall: (queue: number) => void): void {
+  open(options: OpenOptions, listener: UpcallListener): void {
     const { surroundings, path, peer, transport, bus, figures } = this.parts;
     const { features, maxSegments, persistent } = options;
     this.memory.forEach(({ ring, port }, index) => {
@@ -125,10 +137,9 @@ export class Connection {
         ...options.hooks,
       });
       this.queues.push({ ring: queue, refs, pages });
+      this.rings.push(queue);
     });
-    this.memory.forEach(({ port }, index) => {
-      this.handlers.push(surroundings.events.onUpcall(port, () => upcall(index)));
-    });
+    this.listen(listener);
   }
 
   get slots(): number {
@@ -142,10 +153,9 @@ export class Connection {
   }
 
   /** Listens again after `silence`. */
-  listen(upcall: (queue: number) => void): void {
-    this.memory.forEach(({ port }, index) => {
-      this.handlers.push(this.parts.surroundings.events.onUpcall(port, () => upcall(index)));
-    });
+  listen(listener: UpcallListener): void {
+    const { events } = this.parts.surroundings;
+    for (const ring of this.rings) this.handlers.push(events.onUpcall(ring.port, handlerOf(listener, ring)));
   }
 
   /** Ends everything. @returns the requests that were not completed, in the order of issue, queue by queue. */
@@ -163,6 +173,7 @@ export class Connection {
       });
     });
     this.queues.length = 0;
+    this.rings.length = 0;
     for (const { gfns, grefs, port } of this.memory) {
       // The port first: nobody is to be rung about a ring that is gone.
       try {

@@ -128,9 +128,9 @@ export class Device {
    * when to try again), -ENODEV, -EINVAL, -EROFS, -EOPNOTSUPP, -ENOMEM.
    */
   submit(op: number, sector: number, gfns: ArrayLike<number> | null, start: number, count: number, cookie: number, queue = 0): number {
-    const { connection } = this.session;
-    if (connection === undefined || queue >= connection.queues.length) return this.absent(queue);
-    const status = connection.queues[queue]!.ring.submit(op, sector, gfns, null, start, count, cookie, this.sink);
+    const { rings } = this.session;
+    if (queue >= rings.length) return this.absent(queue);
+    const status = rings[queue]!.submit(op, sector, gfns, null, start, count, cookie, this.sink);
     return status === 0 ? 0 : this.refusal(status);
   }
 
@@ -146,9 +146,9 @@ export class Device {
     cookie: number,
     sink: OnDone,
   ): number {
-    const { connection } = this.session;
-    if (connection === undefined || queue >= connection.queues.length) return this.absent(queue);
-    const status = connection.queues[queue]!.ring.submit(op, sector, gfns, bytes, start, count, cookie, sink);
+    const { rings } = this.session;
+    if (queue >= rings.length) return this.absent(queue);
+    const status = rings[queue]!.submit(op, sector, gfns, bytes, start, count, cookie, sink);
     return status === 0 ? 0 : this.refusal(status);
   }
 
@@ -159,12 +159,12 @@ export class Device {
 
   /** Holds requests back until `unplug`: a batch for one doorbell. */
   plug(queue = 0): void {
-    this.session.connection?.queues[queue]?.ring.plug();
+    this.session.rings[queue]?.plug();
   }
 
   /** Publishes what `plug` held back, with one doorbell at most. Nothing where nothing was held. */
   unplug(queue = 0): void {
-    this.session.connection?.queues[queue]?.ring.unplug();
+    this.session.rings[queue]?.unplug();
   }
 
   /** Handles the answers that are there. @returns how many. */
@@ -174,23 +174,23 @@ export class Device {
 
   /** Answers that wait on queue `queue`. */
   unconsumed(queue = 0): number {
-    return this.session.connection?.queues[queue]?.ring.unconsumed ?? 0;
+    return this.session.rings[queue]?.unconsumed ?? 0;
   }
 
   /** Whether queue `queue` has a free slot. */
   hasRoom(queue = 0): boolean {
-    return this.session.connection?.queues[queue]?.ring.room ?? false;
+    return this.session.rings[queue]?.room ?? false;
   }
 
   /** Masks the queue's port. */
   mask(queue: number): void {
-    const port = this.session.connection?.queues[queue]?.ring.port;
+    const port = this.session.rings[queue]?.port;
     if (port !== undefined) this.session.surroundings.events.mask(port);
   }
 
   /** Unmasks it; what is pending is raised again. */
   unmask(queue: number): void {
-    const port = this.session.connection?.queues[queue]?.ring.port;
+    const port = this.session.rings[queue]?.port;
     if (port !== undefined) this.session.surroundings.events.unmask(port);
   }
 

@@ -17,6 +17,8 @@ export class GrefPool {
   private readonly free: Uint32Array;
   private head = 0;
   private count = 0;
+  /** References that the peer still maps although their request is over: those of `held`. */
+  quarantined = 0;
   /** By reference: 1 where it is the pool's to keep. */
   private pooled: Uint8Array = new Uint8Array(1024);
   private hits = 0;
@@ -49,8 +51,7 @@ export class GrefPool {
 
   /** How it stands, in a fresh object. */
   get figures(): PoolFigures {
-    const { hits, misses, quarantinedEver, exhausted, count: free } = this;
-    const quarantined = this.held.length;
+    const { hits, misses, quarantined, quarantinedEver, exhausted, count: free } = this;
     // What is neither free nor claimed nor set aside is open: so a request counts nothing here.
     const live = this.owned - this.idle - free - quarantined;
     return { hits, misses, quarantined, quarantinedEver, live, free, exhausted };
@@ -155,6 +156,7 @@ export class GrefPool {
     this.held.push(gref);
     this.heldGfns.push(gfn);
     this.heldPages.push(page);
+    this.quarantined++;
     this.quarantinedEver++;
     this.onHeld(gref, gfn);
   }
@@ -186,6 +188,7 @@ export class GrefPool {
       }
     }
     this.held.length = kept;
+    this.quarantined = kept;
     this.heldGfns.length = kept;
     this.heldPages.length = kept;
     for (let i = 0; i < back.length; i += 3) {
@@ -219,13 +222,9 @@ export class GrefPool {
       this.grants.endLater(gref, () => returned(gref, gfn, page));
     }
     this.held.length = 0;
+    this.quarantined = 0;
     this.heldGfns.length = 0;
     this.heldPages.length = 0;
-  }
-
-  /** References that the peer still maps although their request is over. */
-  get quarantined(): number {
-    return this.held.length;
   }
 
   private miss(): Gref | -1 {

@@ -7,33 +7,41 @@ import { type Features, noFeatures, readFeatures, readNode, readSectors } from '
 import { grantsOf } from './grants.ts';
 import { type Ends, publish, readEnds, readState, readTransport, switchState, type Transport, unpublish, writeError } from './handshake.ts';
 import { type CheckedOptions, checkOptions } from './options.ts';
+import type { Ring } from './queue.ts';
 import type { Carried, Completion } from './queue-parts.ts';
 import { Timers } from './timers.ts';
 import type { BlkfrontOptions, BlkfrontSurroundings, BlkInfo, DeviceState, Grants, OnDone, QueueFigures } from './types.ts';
 import { Upkeep } from './upkeep.ts';
+
+const NO_RINGS: readonly Ring[] = [];
+/** Shared by all that carry nothing, so that a look at it costs no memory of their own. */
+const NONE_CARRIED: Carried[] = [];
 
 /**
  * The life of a device by store states: it connects, follows its backend through resizes, restarts and ends, and carries requests
  * from a dead connection to the next. `Device` is its public face.
  */
 export class Session {
+  // What each upcall and each request looks at stands first and together: with many devices it comes from far memory every time.
+  takeover: ((queue: number) => void) | null = null;
+  connection: Connection | undefined;
+  /** The rings of the connection. */
+  rings: readonly Ring[] = NO_RINGS;
+  state: DeviceState = 'closed';
+  /** Requests of a dead connection, in the order of issue. */
+  carried: Carried[] = NONE_CARRIED;
+  readonly upkeep: Upkeep;
   readonly path: string;
   readonly options: CheckedOptions;
   readonly figures: QueueFigures[] = [];
   readonly buffers: Buffers;
   readonly features: Features = noFeatures();
   readonly tap: { completed: ((completion: Completion) => void) | null } = { completed: null };
-  readonly upkeep: Upkeep;
   readonly roomListeners: Set<(queue: number) => void> = new Set();
   readonly stateListeners: Set<(state: DeviceState, reason: string) => void> = new Set();
   readonly surroundings: BlkfrontSurroundings & { readonly grants: Grants };
-  connection: Connection | undefined;
-  /** Requests of a dead connection, in the order of issue. */
-  carried: Carried[] = [];
-  state: DeviceState = 'closed';
   reason = '';
   info: BlkInfo | undefined;
-  takeover: ((queue: number) => void) | null = null;
   /** Queues to ask for: the option, until a driver configures fewer. */
   queuesWanted: number;
   private readonly sink: OnDone;
@@ -100,7 +108,7 @@ export class Session {
     this.require('resume', ['suspended']);
     const { connection } = this;
     if (cancelled && connection !== undefined && connection.queues.length > 0) {
-      connection.listen((queue) => this.upcall(queue));
+      connection.listen(this);
       this.watchBackend();
       this.change('connected', 'suspend cancelled');
       for (let queue = 0; queue < connection.queues.length; queue++) this.poll(queue);
@@ -123,29 +131,33 @@ export class Session {
 
   /** Handles the answers of one queue that are there. */
   poll(queue: number): number {
-    const ring = this.connection?.queues[queue]?.ring;
-    if (ring === undefined) return 0;
+    const ring = this.rings[queue];
+    return ring === undefined ? 0 : this.handle(ring);
+  }
+
+  /** An upcall for a ring of the connection. */
+  upcall(ring: Ring): void {
+    const { figures } = ring;
+    figures.upcalls++;
+    if (this.takeover !== null) {
+      this.takeover(ring.index);
+      return;
+    }
+    if (this.connection === undefined || this.handle(ring) > 0 || this.connection === undefined) return;
+    figures.spurious++;
+    this.upkeep.spurious(ring);
+  }
+
+  private handle(ring: Ring): number {
     const handled = ring.poll();
-    if (handled > 0) this.upkeep.useful(queue);
-    this.settle(queue);
+    if (handled > 0) this.upkeep.useful(ring);
+    if (this.carried.length > 0) this.pump();
+    if (this.state === 'closing') this.progress();
+    if (ring.unsettled) this.settle(ring.index);
     return handled;
   }
 
-  private upcall(queue: number): void {
-    const figures = this.figures[queue]!;
-    figures.upcalls++;
-    if (this.takeover !== null) {
-      this.takeover(queue);
-      return;
-    }
-    if (this.connection === undefined || this.poll(queue) > 0 || this.connection === undefined) return;
-    figures.spurious++;
-    this.upkeep.spurious(queue);
-  }
-
   private settle(queue: number): void {
-    if (this.carried.length > 0) this.pump();
-    if (this.state === 'closing') this.progress();
     const open = this.connection?.queues[queue];
     if (open !== undefined) this.upkeep.settle(open);
   }
@@ -293,8 +305,9 @@ export class Session {
         },
         onHeld: (_queue, gref, gfn) => upkeep.held(gref, gfn),
       },
-      (queue) => this.upcall(queue),
+      this,
     );
+    this.rings = connection.rings;
     if (persistent) this.buffers.attach(ends.backendId as DomId);
     const { sectors, sectorBytes, physicalSectorBytes, readonly, removable, cdrom, discardGranularity, discardAlignment } = features;
     this.info = {
@@ -376,8 +389,9 @@ export class Session {
     this.upkeep.clear();
     const taken = this.connection?.destroy((gref, gfn) => this.upkeep.returned(gref, gfn)) ?? [];
     this.connection = undefined;
+    this.rings = NO_RINGS;
     this.buffers.detach();
-    this.carried = [...taken, ...this.carried];
+    if (taken.length > 0) this.carried = [...taken, ...this.carried];
   }
 
   private close(byBackend: boolean, reason: string): void {

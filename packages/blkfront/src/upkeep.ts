@@ -4,6 +4,7 @@ import type { OpenQueue } from './connection.ts';
 import { ERRNO } from './errors.ts';
 import type { BlkfrontEvents } from './events.ts';
 import type { CheckedOptions } from './options.ts';
+import type { Ring } from './queue.ts';
 import type { Timers } from './timers.ts';
 import type { Grants } from './types.ts';
 
@@ -34,7 +35,6 @@ export class Upkeep {
   /** Retries for want of pages since something last got on. */
   dryTries = 0;
   private readonly parts: UpkeepParts;
-  private readonly idleUpcalls: number[] = [];
   private freeWait: { unsubscribe(): void } | undefined;
   private purgesLeft = 0;
   private quarantineWait = 0;
@@ -49,22 +49,22 @@ export class Upkeep {
   }
 
   /** An upcall found answers. */
-  useful(queue: number): void {
-    this.idleUpcalls[queue] = 0;
+  useful(ring: Ring): void {
+    ring.idleUpcalls = 0;
     this.dryTries = 0;
   }
 
   /** An upcall found nothing. */
-  spurious(queue: number): void {
-    const idle = (this.idleUpcalls[queue] ?? 0) + 1;
-    const { options, timers, events, queues, poll } = this.parts;
-    this.idleUpcalls[queue] = idle % options.stormUpcalls;
+  spurious(ring: Ring): void {
+    const idle = ring.idleUpcalls + 1;
+    const { options, timers, events, poll } = this.parts;
+    ring.idleUpcalls = idle % options.stormUpcalls;
     if (idle < options.stormUpcalls) return;
-    const port = queues()[queue]!.ring.port;
+    const { index, port } = ring;
     events.mask(port);
-    timers.set(`storm ${queue}`, options.stormTicks, () => {
+    timers.set(`storm ${index}`, options.stormTicks, () => {
       events.unmask(port);
-      poll(queue);
+      poll(index);
     });
   }
 
@@ -133,7 +133,6 @@ export class Upkeep {
     this.freeWait = undefined;
     this.purgesLeft = 0;
     this.dryTries = 0;
-    this.idleUpcalls.length = 0;
   }
 
   private purge(): void {
