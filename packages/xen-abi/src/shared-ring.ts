@@ -48,32 +48,29 @@ const SLOT_WORDS_MAX = 28;
  * @see xen/include/public/io/ring.h, DEFINE_RING_TYPES
  */
 export class SharedRing {
-  readonly abi: Abi;
-  readonly pages: readonly MemoryPage[];
-  /** Slots, a power of two. */
-  readonly entries: number;
-  readonly slotBytes: number;
-  readonly responseBytes: number;
+  // What every request uses stands first and together: with many rings it comes from far memory every time.
+  /** The views of the first page, and the header's first word in them. */
+  private readonly views: MemoryViews;
+  private readonly header: number;
   private readonly mask: number;
-  private readonly slotWords: number;
+  /**
+   * By slot two words. The first: where it begins in `views`, or -1 where it lies across two pages or in a page of other views. Such a
+   * slot goes through `scratch`. The second: how many of its words may hold something older than the next request; all of them before
+   * the first, and of a slot across two pages always. What a peer scribbles behind a request is for its own eyes alone, so only what
+   * was written here is cleared.
+   */
+  private readonly slots: Int32Array;
   /** Words from the start of a slot to the request's id. */
   readonly idWord: number;
   /** Words of a request of one segment. */
   private readonly pageWords: number;
-  /** The views of the first page, and the header's first word in them. */
-  private readonly views: MemoryViews;
-  private readonly header: number;
-  /**
-   * By slot: its first word in `views`, or -1 where it lies across two pages or in a page of other views. Such a slot goes
-   * through `scratch`.
-   */
-  private readonly slotAt: Int32Array;
-  /**
-   * By slot: how many of its words may hold something older than the next request; all of them before the first, and of a slot
-   * across two pages always. What a peer scribbles behind a request is for its own eyes alone, so only what was written here is
-   * cleared.
-   */
-  private readonly written: Uint8Array;
+  /** Slots, a power of two. */
+  readonly entries: number;
+  readonly abi: Abi;
+  readonly pages: readonly MemoryPage[];
+  readonly slotBytes: number;
+  readonly responseBytes: number;
+  private readonly slotWords: number;
   private readonly scratch: Uint32Array = new Uint32Array(SLOT_WORDS_MAX);
 
   /** @throws {XenAbiError} `bad-abi`, `bad-pages` (count, alignment, or a page that lies outside its views). */
@@ -100,14 +97,14 @@ export class SharedRing {
     this.pageWords = this.idWord + 6;
     this.views = pages[0]!.views;
     this.header = pages[0]!.offset >>> 2;
-    this.slotAt = new Int32Array(geometry.entries);
-    this.written = new Uint8Array(geometry.entries).fill(this.slotWords);
+    this.slots = new Int32Array(geometry.entries * 2);
     for (let slot = 0; slot < geometry.entries; slot++) {
       const start = RING_HEADER_BYTES + slot * geometry.slotBytes;
       const within = start % PAGE_BYTES;
       const page = pages[(start - within) / PAGE_BYTES]!;
       const whole = within + geometry.slotBytes <= PAGE_BYTES && page.views === this.views;
-      this.slotAt[slot] = whole ? (page.offset + within) >>> 2 : -1;
+      this.slots[slot * 2] = whole ? (page.offset + within) >>> 2 : -1;
+      this.slots[slot * 2 + 1] = this.slotWords;
     }
   }
 
@@ -166,7 +163,7 @@ export class SharedRing {
   /** Reads the slot of `index` as a request, each word once. Allocates nothing, never throws. */
   readRequest(index: number, out: BlockRequest): void {
     const slot = index & this.mask;
-    const at = this.slotAt[slot]!;
+    const at = this.slots[slot << 1]!;
     if (at >= 0) readRequestWords(this.views.u32, at, this.views.u32[at]!, this.idWord, out);
     else {
       this.gather(slot);
@@ -176,7 +173,7 @@ export class SharedRing {
 
   /** `readRequest` of a slot in one piece, whose first word was read before, as `head`. */
   readRequestBehind(index: number, head: number, out: BlockRequest): void {
-    readRequestWords(this.views.u32, this.slotAt[index & this.mask]!, head, this.idWord, out);
+    readRequestWords(this.views.u32, this.slots[(index & this.mask) << 1]!, head, this.idWord, out);
   }
 
   /**
@@ -184,7 +181,7 @@ export class SharedRing {
    * stands: each word once, and nothing is believed that was read again.
    */
   wordOf(index: number): number {
-    return this.slotAt[index & this.mask]!;
+    return this.slots[(index & this.mask) << 1]!;
   }
 
   /** The words of the ring's first page and of all memory around it. A growing memory replaces them. */
@@ -195,7 +192,7 @@ export class SharedRing {
   /** Writes the request's fields into the slot of `index`, and clears what a request before left behind them. Allocates nothing. */
   writeRequest(index: number, request: BlockRequest): void {
     const slot = index & this.mask;
-    const at = this.slotAt[slot]!;
+    const at = this.slots[slot << 1]!;
     if (at >= 0) {
       const { u32 } = this.views;
       this.clearBehind(slot, u32, at, writeRequestWords(u32, at, this.idWord, request) - at);
@@ -219,7 +216,7 @@ export class SharedRing {
     lastSect: number,
   ): void {
     const slot = index & this.mask;
-    const at = this.slotAt[slot]!;
+    const at = this.slots[slot << 1]!;
     let { u32 } = this.views;
     let head = at;
     if (at < 0) {
@@ -235,13 +232,13 @@ export class SharedRing {
     u32[word + 3] = 0;
     u32[word + 4] = gref;
     u32[word + 5] = firstSect | (lastSect << 8);
-    if (this.written[slot] !== this.pageWords) this.endPage(slot, at);
+    if (this.slots[(slot << 1) | 1] !== this.pageWords) this.endPage(slot, at);
   }
 
   /** Reads the slot of `index` as a response. Allocates nothing, never throws. */
   readResponse(index: number, out: BlockResponse): void {
     const slot = index & this.mask;
-    const at = this.slotAt[slot]!;
+    const at = this.slots[slot << 1]!;
     if (at >= 0) readResponseWords(this.views.u32, at, out);
     else {
       this.gather(slot);
@@ -252,7 +249,7 @@ export class SharedRing {
   /** Writes a response; every other byte of the slot keeps its value. Allocates nothing. */
   writeResponse(index: number, idLo: number, idHi: number, operation: number, status: number): void {
     const slot = index & this.mask;
-    const at = this.slotAt[slot]!;
+    const at = this.slots[slot << 1]!;
     if (at >= 0) writeResponseWords(this.views.u32, at, idLo, idHi, operation, status);
     else {
       this.gather(slot);
@@ -281,9 +278,9 @@ export class SharedRing {
 
   /** Clears what stands behind the `words` words of a request just written. */
   private clearBehind(slot: number, u32: Uint32Array, at: number, words: number): void {
-    const before = this.written[slot]!;
+    const before = this.slots[(slot << 1) | 1]!;
     if (words < before) clearWords(u32, at + words, at + before);
-    this.written[slot] = words;
+    this.slots[(slot << 1) | 1] = words;
   }
 
   /** Copies a slot, word by word and page by page, into `scratch`. */
