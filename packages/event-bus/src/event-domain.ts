@@ -13,8 +13,11 @@ export type ChannelState = typeof FREE | typeof RESERVED | typeof UNBOUND | type
 
 /** One port of one domain. Made once for a number and reused, so that ringing it touches no fresh object. */
 export class Channel {
+  // What a ring or a delivery uses stands first and together: with many ports a channel comes from far memory every time.
   readonly domain: EventDomain;
-  readonly port: number;
+  /** INTERDOMAIN: the other end. */
+  remote: Channel | undefined = undefined;
+  handler: (() => void) | undefined = undefined;
   /** The u32 word of `evtchn_pending` with the port's bit, and how far `evtchn_mask`'s is from it. */
   readonly pendingWord: number;
   readonly maskWord: number;
@@ -22,12 +25,10 @@ export class Channel {
   /** The word of `evtchn_pending_sel` with the port's group, and its bit. */
   readonly selWord: number;
   readonly selBit: number;
+  readonly port: number;
   state: ChannelState = FREE;
-  /** INTERDOMAIN: the other end. */
-  remote: Channel | undefined = undefined;
   /** UNBOUND: who may bind. PIRQ, VIRQ: the interrupt's number. */
   detail = 0;
-  handler: (() => void) | undefined = undefined;
   /** Moves on with every handler, so that an old registration cannot end a later one. */
   registrations = 0;
 
@@ -51,38 +52,39 @@ function small(value: number): number {
 
 /** One domain's ports and where its words stand. */
 export class EventDomain {
-  readonly domid: DomId;
+  // What a ring or a delivery uses stands first and together: with many domains it comes from far memory every time.
   readonly views: WordViews;
-  /** log2 of the ports under one selector bit: 5 or 6. */
-  readonly groupShift: number;
-  /** The words of those ports: 1 or 2. */
+  readonly upcallPendingByte: number;
+  readonly upcallMaskByte: number;
+  /** In the upcall queue, or nothing to deliver. */
+  scheduled = false;
+  polling = false;
+  readonly domid: DomId;
+  entry: (() => void) | undefined = undefined;
+  upcalls = 0;
+  handled = 0;
+  readonly selWord: number;
+  readonly selWords: number;
+  /** The words of the ports under one selector bit: 1 or 2. */
   readonly groupWords: number;
   readonly pendingWord: number;
   readonly maskWord: number;
-  readonly selWord: number;
-  readonly selWords: number;
-  readonly upcallPendingByte: number;
-  readonly upcallMaskByte: number;
+  /** By port, dense from 0; a number past its end was never allocated. */
+  readonly channels: Channel[] = [];
+  sent = 0;
+  merged = 0;
+  dropped = 0;
+  /** log2 of the ports under one selector bit: 5 or 6. */
+  readonly groupShift: number;
   /** Port numbers are below this. */
   readonly portCount: number;
   readonly pirqs: number;
-  /** By port, dense from 0; a number past its end was never allocated. */
-  readonly channels: Channel[] = [];
   /** No port below this is free. */
   lowestFree = 1;
   /** By virtual and physical interrupt: the port, 0 when none. */
   readonly virqPorts: Uint16Array = new Uint16Array(24);
   readonly pirqPorts: Map<number, number> = new Map();
-  /** In the upcall queue, or nothing to deliver. */
-  scheduled = false;
-  polling = false;
   dead = false;
-  entry: (() => void) | undefined = undefined;
-  sent = 0;
-  merged = 0;
-  dropped = 0;
-  upcalls = 0;
-  handled = 0;
 
   constructor({ domid, views, offset, layout, portMax = Number.POSITIVE_INFINITY, pirqs = 0 }: EventDomainOptions) {
     const { wordBits } = layout;

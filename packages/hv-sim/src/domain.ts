@@ -23,27 +23,28 @@ import type { Domain, DomainAddresses, DomainMemory, DomainPages, DomainPageUse,
 
 /** What the machine knows of a domain. The domain's own code sees `face`, and through it nothing of this. */
 export class DomainCore implements Party {
+  // What doorbells and mappings use stands first and together: with many domains it comes from far memory every time.
+  readonly agent: Agent;
   readonly id: number;
+  readonly grants: GrantTable;
+  memory!: GuestMemory;
+  /** Neither dying nor gone: a field, because every hypercall asks. */
+  alive = true;
+  readonly maptrack: Maptrack;
+  space!: AddressSpace;
   readonly name: string;
   readonly abi: Abi;
   readonly privileged: boolean;
-  readonly grants: GrantTable;
-  readonly maptrack: Maptrack;
-  readonly agent: Agent;
   readonly plugins: PluginHost = new PluginHost();
   readonly bank: Bank | undefined;
   readonly heap: number;
   readonly tableFrames: TableFrames;
   state: DomainState = 'running';
-  /** Neither dying nor gone: a field, because every hypercall asks. */
-  alive = true;
   /** Set while the domain is paused by `pause`; counts, as several may want it. */
   pauses = 0;
   /** Pages that the address book of `addresses` keeps for itself. */
   bookPages: () => number = () => 0;
 
-  memory!: GuestMemory;
-  space!: AddressSpace;
   pages!: GuestPageList;
   pageUse!: PageUses;
   hypercalls!: DomainGrantHypercalls;

@@ -16,16 +16,16 @@ export type RunOrder = 'round-robin' | 'random' | { readonly schedule: ArrayLike
 /** One domain, or the machine itself (-1), in the run queue: its events wait here, first in first out. */
 export class Agent {
   readonly domid: number;
+  waiting = 0;
   /** A delivery of event channels that stands before everything in `items`: most often all there is. */
   private delivery = false;
-  private items: Item[] = new Array<Item>(8).fill(undefined);
-  private head = 0;
-  waiting = 0;
   paused = false;
-  /** Position among the runnable of an ordered draw, or -1. */
-  place = -1;
   /** Whether it stands in the round. */
   inRound = false;
+  private items: Item[] = new Array<Item>(8).fill(undefined);
+  private head = 0;
+  /** Position among the runnable of an ordered draw, or -1. */
+  place = -1;
   /** Timers that are set and not yet due. */
   timers = 0;
 
