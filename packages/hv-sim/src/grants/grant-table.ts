@@ -33,17 +33,29 @@ export const ACTIVE: {
 // Plain constants of this module: an exported one is loaded at each use.
 const { shift: SHIFT, mfn: MFN, holder: HOLDER, gfnLo: GFN_LO, gfnHi: GFN_HI } = ACTIVE;
 
+const NOWHERE: MemoryViews = { u8: new Uint8Array(0), u16: new Uint16Array(0), u32: new Uint32Array(0) };
+
 /**
  * One domain's grant table as the hypervisor keeps it: where the shared and status frames are, and for each reference the
  * active entry: what was checked when it was first pinned.
  */
 export class GrantTable {
+  // What every mapping uses stands first and together: with many domains it comes from far memory every time.
+  /** 1 for version 1 in memory that nobody else writes during a call: entries may be looked at and then changed without more ado. */
+  plain = 1;
+  /** References there are: frames x 512 or x 256. */
+  entries = 0;
+  /** The active entries, by reference. */
+  active: Int32Array = new Int32Array(0);
+  /** References with a pin. */
+  pinned = 0;
+  /** The views of the first shared frame, and its word in them: those of most references. */
+  firstViews: MemoryViews = NOWHERE;
+  firstWord = 0;
   version: 1 | 2 = 1;
   /** Shared frames there are. */
   frames = 0;
   readonly framesMax: number;
-  /** References there are: frames x 512 or x 256. */
-  entries = 0;
   statusFrames = 0;
   readonly sharedMfn: Int32Array;
   readonly sharedViews: MemoryViews[] = [];
@@ -55,13 +67,6 @@ export class GrantTable {
   readonly statusWord: Int32Array;
   /** Whether the frames lie in shared memory that another thread may write. */
   atomic = false;
-  /** 1 for version 1 in memory that nobody else writes during a call: entries may be looked at and then changed without more ado. */
-  plain = 1;
-
-  /** The active entries, by reference. */
-  active: Int32Array = new Int32Array(0);
-  /** References with a pin. */
-  pinned = 0;
 
   constructor(framesMax: number) {
     this.framesMax = framesMax;
@@ -84,6 +89,10 @@ export class GrantTable {
     this.sharedMfn[at] = mfn;
     this.sharedViews[at] = memory.viewsOf(mfn);
     this.sharedWord[at] = memory.offsetOf(mfn) >>> 2;
+    if (at === 0) {
+      this.firstViews = this.sharedViews[0]!;
+      this.firstWord = this.sharedWord[0]!;
+    }
     this.atomic ||= typeof SharedArrayBuffer !== 'undefined' && memory.viewsOf(mfn).u8.buffer instanceof SharedArrayBuffer;
     this.#sizeActive(this.frames * ENTRIES_V1);
     this.countEntries();

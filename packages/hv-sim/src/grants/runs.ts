@@ -61,16 +61,16 @@ export function mapRun(
   const { maptrack: track, space, id } = mapper;
   const { id: domid, grants: table, memory } = granter;
   if (!memory.knowsNow()) return from;
-  const { active, entries, sharedViews, sharedWord } = table;
+  const { active, entries } = table;
   const { near, nearPages } = space;
   const { counts } = frames;
   const { known, knownMask, backing } = memory;
   const { words: handles } = track;
   let handle = track.head;
   let { hash } = pulse;
-  let frame = -1;
-  let { u32 } = sharedViews[0]!;
-  let base = 0;
+  let frame = 0;
+  let { u32 } = table.firstViews;
+  let base = table.firstWord;
   let i = from;
   for (; i < count; i++) {
     const op = ops[i]!;
@@ -83,8 +83,8 @@ export function mapRun(
     if (active[at] !== 0 || (near[page]! & PRESENT) !== 0 || handles[held] !== 0) break;
     if (ref >>> 9 !== frame) {
       frame = ref >>> 9;
-      u32 = sharedViews[frame]!.u32;
-      base = sharedWord[frame]!;
+      u32 = table.sharedViews[frame]!.u32;
+      base = table.sharedWord[frame]!;
     }
     const word = base + ((ref & 511) << 1);
     const header = u32[word]!;
@@ -142,16 +142,16 @@ export function unmapRun(
   const { maptrack: track, space, id } = mapper;
   const { id: domid, grants: table, memory } = granter;
   if (memory.logging) return from;
-  const { active, sharedViews, sharedWord } = table;
+  const { active } = table;
   const { near, nearPages } = space;
   const { counts } = frames;
   const { words: handles, size } = track;
   const step = pulse.steps;
   let { tail } = track;
   let { hash } = pulse;
-  let frame = -1;
-  let { u16 } = sharedViews[0]!;
-  let base = 0;
+  let frame = 0;
+  let { u16 } = table.firstViews;
+  let base = table.firstWord;
   let i = from;
   for (; i < count; i++) {
     const op = ops[i]!;
@@ -175,8 +175,8 @@ export function unmapRun(
     active[at] = 0;
     if (ref >>> 9 !== frame) {
       frame = ref >>> 9;
-      u16 = sharedViews[frame]!.u16;
-      base = sharedWord[frame]!;
+      u16 = table.sharedViews[frame]!.u16;
+      base = table.sharedWord[frame]!;
     }
     const half = (base + ((ref & 511) << 1)) << 1;
     // The other bits as the guest has them by now.
