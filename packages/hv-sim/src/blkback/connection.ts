@@ -211,7 +211,10 @@ export class Connection {
       });
       ring.mappings = mappings;
       ring.queue = queue;
-      ring.subscription = deps.events.onUpcall(port, () => this.rung(ring, queue));
+      ring.subscription = deps.events.onUpcall(
+        port,
+        handlerOf(turns, queue, () => this.quieten(ring, queue.idleTurns - SPURIOUS_MAX)),
+      );
       // Requests may have come before there was a handler to be told.
       turns.ready(this.taker, queue);
     });
@@ -228,19 +231,13 @@ export class Connection {
     }
   }
 
-  /** A doorbell. One that finds nothing to do, again and again, gets the port masked: a storm costs its sender, not the backend. */
-  private rung(ring: Ring, queue: BackQueue): void {
-    const { counters, shared } = this.setup;
-    counters.doorbellsIn++;
-    const cost = shared.turns.rung(this.taker, queue);
-    if (cost === 0 && queue.idleTurns > 0) counters.doorbellsSpurious++;
-    // Where others come first, what this doorbell was good for is known after its turn, and tells on the next.
-    const idle = queue.idleTurns - SPURIOUS_MAX;
-    if (idle <= 0 || ring.port === undefined) return;
+  /** Doorbells found nothing to do again and again: the port is masked for a while. A storm costs its sender, not the backend. */
+  private quieten(ring: Ring, excess: number): void {
+    if (ring.port === undefined) return;
     const port = ring.port;
-    const { events, scheduler } = shared.deps;
+    const { events, scheduler } = this.setup.shared.deps;
     events.mask(port);
-    const ticks = Math.min(2 ** idle, SPURIOUS_TICKS_MAX);
+    const ticks = Math.min(2 ** excess, SPURIOUS_TICKS_MAX);
     const timer = scheduler.schedule(() => {
       this.timers.delete(timer);
       if (ring.port === port) events.unmask(port);
@@ -291,6 +288,20 @@ export class Connection {
     }
     this.rings.length = 0;
   }
+}
+
+/** What a doorbell does, with nothing around it but what it uses: with many devices all of it comes from far memory every time. */
+function handlerOf(turns: Turns, queue: BackQueue, storm: () => void): () => void {
+  return () => {
+    const { counters } = queue;
+    counters.doorbellsIn++;
+    const cost = turns.rung(queue);
+    const { idleTurns } = queue;
+    if (idleTurns === 0) return;
+    if (cost === 0) counters.doorbellsSpurious++;
+    // Where others come first, what this doorbell was good for is known after its turn, and tells on the next.
+    if (idleTurns > SPURIOUS_MAX) storm();
+  };
 }
 
 /** Unmaps a ring. @returns whether all of it is: not where the grant table was closed before. */

@@ -1,4 +1,5 @@
-import type { EventBus } from '@paravirt/event-bus';
+import type { EventBus, EventPorts } from '@paravirt/event-bus';
+import type { Port } from '@paravirt/event-bus/contract';
 import {
   BackRing,
   BLKIF_DISCARD_SECURE,
@@ -7,6 +8,7 @@ import {
   BLKIF_RSP,
   readIndirectSegments,
 } from '@paravirt/xen-abi';
+import type { SchedulerLike } from 'rxjs';
 import { DISK_ERRNO, type Disk, LATER } from '../disks/disk.ts';
 import { countRequest } from './counters.ts';
 import { type DiskIo, SECTOR } from './disk-io.ts';
@@ -38,45 +40,53 @@ const LOOKS_MAX = 16;
  * a turn are published together at its end.
  */
 export class BackQueue implements RequestOwner, TransferOwner {
-  readonly setup: QueueSetup;
+  // What every turn uses stands first and together: with many queues it comes from far memory every time.
+  readonly counters: BlkbackCounters;
   readonly ring: BackRing;
-  private readonly mappings: QueueMappings;
-  private readonly disk: Disk;
-  private readonly io: DiskIo;
-  private readonly counters: BlkbackCounters;
-  private readonly bus: EventBus<BlkbackEvents>;
-  private readonly bounds: Bounds;
-  private readonly facts: QueueFacts;
-  private readonly care: PersistentCare;
-  /** Stopped for good: the frontend's index was impossible. */
-  halted = false;
-  /** Requests taken and not answered. */
-  inFlight = 0;
-  /** No new requests: the connection ends. */
-  private stopped = false;
-  /** Turns in a row in which there was nothing to do. */
-  idleTurns = 0;
-  /** In the list of those who want a turn. */
-  queued = false;
-  nextReady: BackQueue | undefined = undefined;
-  private free: BackRequest | undefined = undefined;
   /** Reads and writes taken and not begun stand here. */
   private readonly transfers: Transfers;
-  /** Where the next request is read to: most are over before the one after them is. */
-  private current: BackRequest = new BackRequest(this);
-  /** Answered, waiting for the turn that publishes it. */
-  private readonly finished: RequestList = new RequestList();
+  private readonly disk: Disk;
+  private readonly bounds: Bounds;
+  inTurn = false;
+  private cost = 0;
+  private time = 0;
+  /** Requests of `finished` wait to be answered. */
+  private late = false;
+  /** Stopped for good: the frontend's index was impossible. */
+  halted = false;
+  /** No new requests: the connection ends. */
+  private stopped = false;
+  /** Requests taken and not answered. */
+  inFlight = 0;
   /** Taken, but for lack of pages or for a barrier not begun. The ring waits behind it. */
   private parked: BackRequest | undefined = undefined;
   /** A barrier is under way: the ring waits. */
   private fenced = false;
-  /** What was asked last whether it may start never can: there are not so many pages. */
-  private hopeless = false;
-  inTurn = false;
+  /** Where the next request is read to: most are over before the one after them is. */
+  private current: BackRequest = new BackRequest(this);
+  /** Turns in a row in which there was nothing to do. */
+  idleTurns = 0;
   /** Responses the frontend was shown; its copy of the index is not to be trusted. */
   private published = 0;
-  private cost = 0;
-  private time = 0;
+  /** Whether there are persistent grants to be looked after. */
+  private readonly persistent: boolean;
+  private readonly scheduler: SchedulerLike;
+  private readonly events: EventPorts;
+  private readonly port: Port;
+  readonly setup: QueueSetup;
+  private readonly mappings: QueueMappings;
+  private readonly io: DiskIo;
+  private readonly bus: EventBus<BlkbackEvents>;
+  private readonly facts: QueueFacts;
+  private readonly care: PersistentCare;
+  /** In the list of those who want a turn. */
+  queued = false;
+  nextReady: BackQueue | undefined = undefined;
+  private free: BackRequest | undefined = undefined;
+  /** Answered, waiting for the turn that publishes it. */
+  private readonly finished: RequestList = new RequestList();
+  /** What was asked last whether it may start never can: there are not so many pages. */
+  private hopeless = false;
   private readonly resumeData = (request: BackRequest, result: number): void => this.dataMapped(request, result);
   private readonly resumeIndirect = (request: BackRequest, result: number): void => this.indirectMapped(request, result);
 
@@ -85,6 +95,10 @@ export class BackQueue implements RequestOwner, TransferOwner {
     this.mappings = setup.mappings;
     this.disk = setup.disk;
     this.io = setup.io;
+    this.persistent = setup.mappings.persistent !== undefined;
+    this.scheduler = setup.scheduler;
+    this.events = setup.events;
+    this.port = setup.port;
     this.counters = setup.counters;
     this.bus = setup.bus;
     this.facts = new QueueFacts(setup);
@@ -103,10 +117,10 @@ export class BackQueue implements RequestOwner, TransferOwner {
   turn(budget: number): number {
     this.inTurn = true;
     this.cost = 0;
-    this.time = this.setup.scheduler.now();
+    this.time = this.scheduler.now();
     this.bounds.sectors = Math.floor(this.disk.sizeBytes / SECTOR);
     this.transfers.begin(this.time);
-    this.answerFinished();
+    if (this.late || this.stopped) this.answerFinished();
     if (!this.halted && !this.stopped) this.consume(budget);
     this.transfers.end();
     this.inTurn = false;
@@ -116,10 +130,10 @@ export class BackQueue implements RequestOwner, TransferOwner {
       this.idleTurns = 0;
       if (this.ring.push()) {
         this.counters.doorbellsOut++;
-        this.setup.events.send(this.setup.port);
+        this.events.send(this.port);
       }
     }
-    this.care.tend(this.stopped);
+    if (this.persistent) this.care.tend(this.stopped);
     if (this.inFlight === 0 && this.stopped) this.setup.idle();
     return this.cost;
   }
@@ -133,7 +147,7 @@ export class BackQueue implements RequestOwner, TransferOwner {
 
   private consume(budget: number): void {
     const ring = this.ring;
-    const shared = this.setup.shared;
+    const { shared } = ring;
     if (this.parked !== undefined && !this.unpark()) return;
     for (let look = 0; look < LOOKS_MAX; look++) {
       // The producer index is fetched once: what is checked is what is used.
@@ -434,11 +448,13 @@ export class BackQueue implements RequestOwner, TransferOwner {
     if (this.inTurn) this.respond(request);
     else {
       this.finished.push(request);
+      this.late = true;
       this.setup.ready(this);
     }
   }
 
   private answerFinished(): void {
+    this.late = false;
     for (let request = this.finished.shift(); request !== undefined; request = this.finished.shift()) this.respond(request);
     if (this.stopped && this.parked !== undefined) {
       const request = this.parked;

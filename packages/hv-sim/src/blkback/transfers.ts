@@ -71,7 +71,7 @@ export class Transfers implements BatchOwner {
   private readonly resume: (request: BackRequest, result: number) => void;
   private batch: TransferBatch | undefined = undefined;
   /** Unmapped outside a turn, to be answered in the next. */
-  private readonly done: TransferBatch[] = [];
+  private done: TransferBatch[] | undefined = undefined;
   /** Takes the place of a request at the disk; becomes its record where that answers later. */
   private spare: BackRequest | undefined = undefined;
   private readonly intake: TransferIntake;
@@ -98,12 +98,16 @@ export class Transfers implements BatchOwner {
   /** A turn begins. */
   begin(now: number): void {
     this.time = now;
-    while (this.done.length > 0) {
-      const batch = this.done.shift()!;
+    if (this.done !== undefined) this.answerDone(this.done);
+    this.batch = this.batches.take(this);
+  }
+
+  private answerDone(done: TransferBatch[]): void {
+    this.done = undefined;
+    for (const batch of done) {
       this.answer(batch);
       this.batches.give(batch);
     }
-    this.batch = this.batches.take(this);
   }
 
   /** The turn ends. */
@@ -285,6 +289,7 @@ export class Transfers implements BatchOwner {
       this.answer(batch);
       this.batches.give(batch);
     } else {
+      this.done ??= [];
       this.done.push(batch);
       this.owner.wake();
     }

@@ -42,12 +42,10 @@ export class Turns {
   }
 
   /** Gives the queue its turn now if nobody else waits, and otherwise its place in the round. For doorbells. @returns the cost, or -1. */
-  rung(taker: TurnTaker, queue: BackQueue): number {
-    if (this.first !== undefined) {
-      this.ready(taker, queue);
-      return -1;
-    }
-    return queue.turn(this.cost);
+  rung(queue: BackQueue): number {
+    if (this.first === undefined) return queue.turn(this.cost);
+    queue.wake();
+    return -1;
   }
 
   /** Takes a queue out of the round: its ring is going. */
