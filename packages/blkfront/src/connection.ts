@@ -54,6 +54,10 @@ export interface OpenQueue {
 
 const ABI_OF: Record<Protocol, Abi> = { 'x86_64-abi': 'x86_64', 'x86_32-abi': 'x86_32', 'arm-abi': 'arm64' };
 
+/** Shared by all devices without, so that a look at it costs no memory of their own. */
+export const NO_RINGS: readonly Ring[] = [];
+export const NONE_CARRIED: Carried[] = [];
+
 /** Who is told of upcalls. */
 export interface UpcallListener {
   upcall(ring: Ring): void;

@@ -26,6 +26,8 @@ export class GrefPool {
   /** References taken out of the table and not given back to it, and those of them that are claimed and not open. */
   private owned = 0;
   private idle = 0;
+  /** References of them that are not the pool's to keep. While there are none nobody needs to look which are. */
+  private strays = 0;
   private exhausted = 0;
   private quarantinedEver = 0;
   private readonly held: Gref[] = [];
@@ -232,6 +234,7 @@ export class GrefPool {
     if (gref === -1) this.exhausted++;
     else {
       this.misses++;
+      this.strays++;
       this.owned++;
       this.idle++;
     }
@@ -239,8 +242,10 @@ export class GrefPool {
   }
 
   private put(gref: Gref): void {
-    if (this.pooled[gref] !== 1) this.giveUp(gref);
-    else if (this.fifo === true) this.putNewest(gref);
+    if (this.strays > 0 && this.pooled[gref] !== 1) {
+      this.strays--;
+      this.giveUp(gref);
+    } else if (this.fifo === true) this.putNewest(gref);
     else this.free[this.count++] = gref;
   }
 

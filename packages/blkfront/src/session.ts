@@ -1,7 +1,7 @@
 import { type DomId, InvariantError } from '@paravirt/event-bus/contract';
 import { BLKIF_MAX_SEGMENTS_PER_REQUEST, XENBUS_STATE } from '@paravirt/xen-abi';
 import { Buffers } from './buffers.ts';
-import { Connection, newFigures } from './connection.ts';
+import { Connection, NO_RINGS, NONE_CARRIED, newFigures } from './connection.ts';
 import { BlkfrontError, ERRNO } from './errors.ts';
 import { type Features, noFeatures, readFeatures, readNode, readSectors } from './features.ts';
 import { grantsOf } from './grants.ts';
@@ -12,10 +12,6 @@ import type { Carried, Completion } from './queue-parts.ts';
 import { Timers } from './timers.ts';
 import type { BlkfrontOptions, BlkfrontSurroundings, BlkInfo, DeviceState, Grants, OnDone, QueueFigures } from './types.ts';
 import { Upkeep } from './upkeep.ts';
-
-const NO_RINGS: readonly Ring[] = [];
-/** Shared by all that carry nothing, so that a look at it costs no memory of their own. */
-const NONE_CARRIED: Carried[] = [];
 
 /**
  * The life of a device by store states: it connects, follows its backend through resizes, restarts and ends, and carries requests
@@ -137,14 +133,13 @@ export class Session {
 
   /** An upcall for a ring of the connection. */
   upcall(ring: Ring): void {
-    const { figures } = ring;
-    figures.upcalls++;
+    ring.figures.upcalls++;
     if (this.takeover !== null) {
       this.takeover(ring.index);
       return;
     }
     if (this.connection === undefined || this.handle(ring) > 0 || this.connection === undefined) return;
-    figures.spurious++;
+    ring.figures.spurious++;
     this.upkeep.spurious(ring);
   }
 
@@ -153,13 +148,8 @@ export class Session {
     if (handled > 0) this.upkeep.useful(ring);
     if (this.carried.length > 0) this.pump();
     if (this.state === 'closing') this.progress();
-    if (ring.unsettled) this.settle(ring.index);
+    if (ring.unsettled) this.upkeep.settle(ring.index);
     return handled;
-  }
-
-  private settle(queue: number): void {
-    const open = this.connection?.queues[queue];
-    if (open !== undefined) this.upkeep.settle(open);
   }
 
   private begin(reason: string): void {

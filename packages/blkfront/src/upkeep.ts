@@ -69,8 +69,11 @@ export class Upkeep {
   }
 
   /** What follows from answers having been handled. */
-  settle({ refs, pages, ring }: OpenQueue): void {
-    const { timers, options } = this.parts;
+  settle(queue: number): void {
+    const { timers, options, queues } = this.parts;
+    const open = queues()[queue];
+    if (open === undefined) return;
+    const { refs, pages, ring } = open;
     const { quarantined } = refs;
     if (quarantined > 0) {
       if (quarantined > ring.shadows.slots * ring.shadows.maxSegments) {
