@@ -31,12 +31,13 @@ export interface Features {
 /** Features of a device that is not connected: everything is refused. */
 export function noFeatures(): Features {
   return {
+    // What every request is checked against comes first.
     sectors: 0,
-    sectorBytes: 512,
-    physicalSectorBytes: 512,
     granule: 0,
     alignMask: 511,
     readonly: false,
+    sectorBytes: 512,
+    physicalSectorBytes: 512,
     removable: false,
     cdrom: false,
     flush: false,

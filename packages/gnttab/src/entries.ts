@@ -18,6 +18,8 @@ const IN_USE = GTF.reading | GTF.writing;
 const STATUS_SHIFT = 11;
 const INVALID: number = GTF.invalid;
 
+const NOWHERE: MemoryViews = { u8: new Uint8Array(0), u16: new Uint16Array(0), u32: new Uint32Array(0) };
+
 /** Entries that one frame of 4096 bytes holds. */
 export function entriesPerFrame(version: 1 | 2): number {
   return version === 1 ? GRANT_V1_PER_FRAME : GRANT_V2_PER_FRAME;
@@ -33,6 +35,11 @@ export function statusFramesFor(frames: number): number {
  * every call of the hot path polymorphic.
  */
 export class Entries {
+  /** Version 1 in memory of this thread alone, which most tables are: straight lines for the two calls of every request. */
+  plain = false;
+  /** The views of the first frame, which has most entries in use, and its first word in them: found without a look at `frames`. */
+  private firstViews: MemoryViews = NOWHERE;
+  private firstWord = 0;
   version: 1 | 2 = 1;
   private shift = 9;
   private bytes: number = GRANT_V1_BYTES;
@@ -40,8 +47,6 @@ export class Entries {
   private status: readonly MemoryFrame[] = [];
   /** Whether another thread may write the entries. */
   private shared = false;
-  /** Version 1 in memory of this thread alone, which most tables are: straight lines for the two calls of every request. */
-  plain = false;
 
   /** Takes over the frames; the arrays are kept. */
   attach(version: 1 | 2, frames: readonly MemoryFrame[], status: readonly MemoryFrame[]): void {
@@ -52,6 +57,9 @@ export class Entries {
     this.status = status;
     this.shared = typeof SharedArrayBuffer !== 'undefined' && frames.some(isShared);
     this.plain = version === 1 && !this.shared;
+    const first = frames[0];
+    this.firstViews = first?.views ?? NOWHERE;
+    this.firstWord = (first?.offset ?? 0) >>> 2;
   }
 
   /** Writes a full-page entry; flags come last, so that a reader never meets a half-made one. */
@@ -62,9 +70,15 @@ export class Entries {
 
   /** `write` where entries are `plain`. */
   writePlain(gref: number, flags: number, peer: number, frame: number): void {
-    const { views, offset } = this.frames[gref >>> 9]!;
+    let views = this.firstViews;
+    let word = this.firstWord;
+    if (gref >>> 9 !== 0) {
+      const page = this.frames[gref >>> 9]!;
+      views = page.views;
+      word = page.offset >>> 2;
+    }
     const { u32 } = views;
-    const word = (offset >>> 2) + ((gref & 511) << 1);
+    word += (gref & 511) << 1;
     u32[word + 1] = frame;
     // Domid and flags in one store: a reader meets both or neither.
     u32[word] = flags | (peer << 16);
@@ -130,9 +144,15 @@ export class Entries {
    */
   tryClear(gref: number): boolean {
     if (this.plain !== true) return this.tryClearAny(gref);
-    const { views, offset } = this.frames[gref >>> 9]!;
+    let views = this.firstViews;
+    let word = this.firstWord;
+    if (gref >>> 9 !== 0) {
+      const page = this.frames[gref >>> 9]!;
+      views = page.views;
+      word = page.offset >>> 2;
+    }
     const { u16 } = views;
-    const at = (offset + ((gref & 511) << 3)) >>> 1;
+    const at = (word << 1) + ((gref & 511) << 2);
     if ((u16[at]! & IN_USE) !== 0) return false;
     u16[at] = INVALID;
     return true;

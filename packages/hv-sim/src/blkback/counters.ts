@@ -9,27 +9,28 @@ const SECTOR = SECTOR_BYTES;
 /** A set of counters, all 0. */
 export function blkbackCounters(): BlkbackCounters {
   return {
+    // What every turn counts comes first.
+    doorbellsIn: 0,
     requests: 0,
+    maps: 0,
+    segments: 0,
     reads: 0,
+    bytesRead: 0,
+    diskCalls: 0,
+    unmaps: 0,
+    doorbellsOut: 0,
     writes: 0,
+    bytesWritten: 0,
+    persistentHits: 0,
     flushes: 0,
     barriers: 0,
     discards: 0,
     indirect: 0,
-    segments: 0,
-    bytesRead: 0,
-    bytesWritten: 0,
     bytesDiscarded: 0,
     errors: 0,
     unsupported: 0,
-    maps: 0,
-    unmaps: 0,
     unmapsDeferred: 0,
-    persistentHits: 0,
-    diskCalls: 0,
-    doorbellsIn: 0,
     doorbellsSpurious: 0,
-    doorbellsOut: 0,
   };
 }
 

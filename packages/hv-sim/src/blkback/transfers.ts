@@ -219,10 +219,15 @@ export class Transfers implements BatchOwner {
     }
     const { counters } = this;
     counters.segments += segments;
-    counters.reads += reads;
-    counters.writes += count - reads;
-    counters.bytesRead += sectorsRead * BYTES;
-    counters.bytesWritten += sectorsWritten * BYTES;
+    // Bytes soon are more than a small integer, so that each of the two is a number in memory of its own.
+    if (reads > 0) {
+      counters.reads += reads;
+      counters.bytesRead += sectorsRead * BYTES;
+    }
+    if (reads < count) {
+      counters.writes += count - reads;
+      counters.bytesWritten += sectorsWritten * BYTES;
+    }
   }
 
   /** The disk did not simply carry the request out: it leaves the batch, with its pages. */

@@ -51,18 +51,21 @@ export interface MemoryLayout {
  * nothing that reads the table at each use can go on with an old frame.
  */
 export class GuestMemory {
-  readonly domid: number;
-  readonly slots: Memslots;
+  // What every mapping uses stands first and together: with many domains it comes from far memory every time.
   readonly #space: AddressSpaceView;
-  readonly #frames: Frames;
-  readonly #heap: number;
-  readonly #bank: Bank | undefined;
   /** Machine frame by host page, -1 where there is none. The grant core goes straight to it, and to the two below. */
   backing: Int32Array;
   /** Guest frame and host page of translations for writing, by the frame's low bits. Right while the slots' generation is `#knownAt`. */
   readonly known: Int32Array;
   readonly knownMask: number;
   #knownAt = -1;
+  /** Whether a slot has a dirty log: then writes by others are logged. */
+  logging = false;
+  readonly domid: number;
+  readonly slots: Memslots;
+  readonly #frames: Frames;
+  readonly #heap: number;
+  readonly #bank: Bank | undefined;
   #hostPages: number;
   readonly ramPages: number;
   readonly specialGfn: number;
@@ -73,8 +76,6 @@ export class GuestMemory {
   populated = 0;
   /** Asked before a frame is taken for ballooning or the heap: false refuses it. A fault injector's handle. */
   allow: () => boolean = () => true;
-  /** Whether a slot has a dirty log: then writes by others are logged. */
-  logging = false;
 
   constructor(layout: MemoryLayout) {
     const { domid, frames, heap, ramPages, grantFramesMax, statusFramesMax, bank } = layout;
