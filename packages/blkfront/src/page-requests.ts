@@ -26,7 +26,8 @@ export const DRY = 2;
  * done here; the way back is done for many answers together.
  *
  * Such a request is kept in a row of eight numbers, half a cache line: 0 its operation and sectors (0: the row is empty), 1 its
- * generation, 2 its reference, 3 its sector, 4 its start, 5 its cookie. `at` brings it into its shadow for whatever else becomes of
+ * generation, 2 its reference, 3 its sector, 4 its start, 5 its cookie, 6 what 0 was when its answer was taken. What 7 holds belongs to
+ * the ring: the id of the first answer taken together with others in row 0, of the second in row 1. `at` brings it into its shadow for whatever else becomes of
  * it. The words' numbers stand in the code as they are: what is put in place of a call is measured with its names.
  */
 export class PageRequests {
@@ -37,9 +38,7 @@ export class PageRequests {
    */
   private readonly gfns: (ArrayLike<number> | null)[];
   private readonly sinks: (OnDone | null)[];
-  /** Of the answers taken together: whose they are, what stood in the rows' first words, and the references. */
-  private readonly ids: Int32Array;
-  private readonly whats: Int32Array;
+  /** The references of the answers taken together. */
   private readonly grefs: Uint32Array;
   private readonly parts: QueueParts;
   private readonly shadows: Shadows;
@@ -59,8 +58,6 @@ export class PageRequests {
     const { slots } = parts.shadows;
     this.parts = parts;
     this.rows = new Int32Array(slots * 8);
-    this.ids = new Int32Array(slots);
-    this.whats = new Int32Array(slots);
     this.grefs = new Uint32Array(slots);
     this.gfns = Array.from({ length: slots }, () => null);
     this.sinks = Array.from({ length: slots }, () => null);
@@ -141,16 +138,16 @@ export class PageRequests {
   completeAll(most: number): number {
     const taken = this.take(most);
     if (taken === 0) return 0;
-    const { rows, sinks, shadows, whats, ids } = this;
+    const { rows, sinks, shadows } = this;
     if (this.persistent !== true) this.close(taken);
     this.figures.responses += taken;
     let failed = false;
     let error: unknown;
     for (let i = 0; i < taken; i++) {
-      const id = ids[i]!;
+      const id = rows[(i << 3) | 7]!;
       const cookie = rows[(id << 3) | 5]!;
       const sink = sinks[id]!;
-      if (this.tap.completed !== null || this.bus?.observed('blkfront:completed') === true) this.tell(id, whats[i]!);
+      if (this.tap.completed !== null || this.bus?.observed('blkfront:completed') === true) this.tell(id);
       shadows.giveId(id);
       try {
         sink(cookie, 0);
@@ -168,7 +165,7 @@ export class PageRequests {
    * arrays from one answer to the next. @returns how many.
    */
   private take(most: number): number {
-    const { ring, rows, ids, whats, grefs } = this;
+    const { ring, rows, grefs } = this;
     const { shared } = ring;
     const { words } = shared;
     const { slots } = this.shadows;
@@ -186,8 +183,8 @@ export class PageRequests {
       if ((what & (LIVE | 0xff)) !== ((tail & 0xff) | LIVE) || rows[row | 1] !== generation) break;
       // From here on a second answer to it is one to nothing.
       rows[row] = 0;
-      ids[taken] = id;
-      whats[taken] = what;
+      rows[row | 6] = what;
+      rows[(taken << 3) | 7] = id;
       grefs[taken] = rows[row | 2]!;
     }
     if (taken > 0) ring.skipResponses(taken);
@@ -196,17 +193,19 @@ export class PageRequests {
 
   /** Closes the references of the answers just taken; one that the peer still maps is set aside. */
   private close(taken: number): void {
-    const { refs, grefs, ids, rows } = this;
+    const { refs, grefs, rows } = this;
     for (let i = refs.closeRun(grefs, 0, taken); i < taken; i += 1 + refs.closeRun(grefs, i + 1, taken - i - 1)) {
-      const id = ids[i]!;
+      const id = rows[(i << 3) | 7]!;
       refs.setAside(grefs[i]! as Gref, this.gfns[id]![rows[(id << 3) | 4]! >>> 12]! as Gfn, -1);
     }
   }
 
-  private tell(id: number, what: number): void {
+  private tell(id: number): void {
+    const row = id << 3;
+    const what = this.rows[row | 6]!;
     const op = what & 0xff;
     const { path, index: queue } = this.parts;
-    this.tap.completed?.({ queue, op, sector: this.rows[(id << 3) | 3]!, sectors: (what >>> 8) & 15, status: 0 });
+    this.tap.completed?.({ queue, op, sector: this.rows[row | 3]!, sectors: (what >>> 8) & 15, status: 0 });
     if (this.bus?.observed('blkfront:completed')) this.bus.emit('blkfront:completed', { path, queue, id, op, status: 0 });
   }
 
