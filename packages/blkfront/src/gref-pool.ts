@@ -251,13 +251,13 @@ export class GrefPool {
 
   /** `put` of the references of `refs` from `from` to `end - 1`. */
   private putMany(refs: Uint32Array, from: number, end: number): void {
-    const { pooled, free } = this;
+    const { pooled, free, strays } = this;
     let at = from;
     if (!this.fifo) {
       let top = this.count;
       for (; at < end; at++) {
         const gref = refs[at]!;
-        if (pooled[gref] !== 1) break;
+        if (strays > 0 && pooled[gref] !== 1) break;
         free[top++] = gref;
       }
       this.count = top;

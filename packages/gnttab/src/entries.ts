@@ -166,9 +166,14 @@ export class Entries {
     }
     for (let i = 0; i < count; ) {
       const page = refs[at + i]! >>> 9;
-      const { views, offset } = this.frames[page]!;
+      let views = this.firstViews;
+      let start = this.firstWord << 1;
+      if (page !== 0) {
+        const frame = this.frames[page]!;
+        views = frame.views;
+        start = frame.offset >>> 1;
+      }
       const { u16 } = views;
-      const start = offset >>> 1;
       for (; i < count; i++) {
         const gref = refs[at + i]! | 0;
         if (gref >>> 9 !== page) break;
