@@ -348,6 +348,8 @@ export class Transfers implements BatchOwner {
     this.count(batch, count);
     let whole = true;
     let waiter = this.spare ?? this.owner.acquire();
+    // A disk that throws leaves none: the one it had may be the record of a request by then.
+    this.spare = undefined;
     let ones = 0;
     for (let i = 0; i < count; i++) {
       const at = i << SHIFT;

@@ -1,0 +1,50 @@
+import { BLKIF_OP, BLKIF_RSP } from '@paravirt/xen-abi';
+import { describe, expect, it } from 'vitest';
+import { type Disk, LATER, memoryDisk } from '../src/index.ts';
+import { type Fixture, fixture, type RawFront, statusOf } from './blkback-fixture.ts';
+
+const { READ } = BLKIF_OP;
+const { OKAY } = BLKIF_RSP;
+const MIB = 1 << 20;
+
+const go = (f: Fixture, front: RawFront) => {
+  front.ring();
+  f.machine.run({ untilTicks: f.machine.now });
+  return front.answers();
+};
+
+/** A disk whose reads are the test's. */
+function readingDisk(read: (store: Disk, args: Parameters<Disk['read']>) => number): Disk {
+  const store = memoryDisk({ sizeBytes: MIB });
+  return Object.assign(Object.create(store) as Disk, { read: (...args: Parameters<Disk['read']>) => read(store, args) });
+}
+
+describe('a disk that throws in the middle of a batch', () => {
+  it('costs no request that it had put off its answer', () => {
+    const waiting: (() => void)[] = [];
+    let broken = false;
+    const disk = readingDisk((store, args) => {
+      const sector = args[2] / 512;
+      if (sector === 8 && broken) throw new Error('the disk throws');
+      if (sector >= 8) return store.read(...args);
+      waiting.push(() => args[4].done(store.read(...args)));
+      return LATER;
+    });
+    const f = fixture({ disk });
+    const front = f.connect();
+    const gref = front.grant(front.page());
+    front.put(READ, 16, [[gref, 0, 7]]);
+    expect(go(f, front)).toHaveLength(1);
+    broken = true;
+    const first = front.put(READ, 0, [[gref, 0, 7]]);
+    front.put(READ, 8, [[gref, 0, 7]]);
+    expect(() => go(f, front)).toThrow('the disk throws');
+    broken = false;
+    const second = front.put(READ, 1, [[gref, 0, 6]]);
+    expect(go(f, front)).toEqual([]);
+    for (const work of waiting.splice(0)) work();
+    const answers = go(f, front);
+    expect([first, second].map((id) => statusOf(answers, id))).toEqual([OKAY, OKAY]);
+    expect(answers).toHaveLength(2);
+  });
+});
