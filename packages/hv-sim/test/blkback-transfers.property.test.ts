@@ -102,25 +102,33 @@ describe(`reads and writes of all kinds together (${RUNS} runs)`, () => {
         const front = f.connect({ abi, ringPages, persistent });
         for (const wishes of rounds) {
           moods.clear();
-          const made = wishes.slice(0, front.queues[0]!.ring.entries).slice(0, Math.floor(DISK / 512 / STRETCH) - 1).map((each, place) => {
-            const { write, segments, fault } = each;
-            const gfns = segments.map((_, i) => front.page((place * 11 + i + 1) & 0xff));
-            const grefs = gfns.map((gfn) => front.grant(gfn, fault === 'readonly' && !write));
-            const sector = place * STRETCH;
-            moods.set(place, each.mood);
-            grefsAt.set(place, grefs);
-            const wire = segments.map(([first, last], i) => [grefs[i]!, first, last] as [number, number, number]);
-            if (fault === 'reference') wire[wire.length - 1]![0] = 400 + place;
-            if (fault === 'segment') wire[wire.length - 1]![2] = 8;
-            const at = fault === 'beyond' ? DISK / 512 - 1 : sector;
-            const sectors = segments.reduce((sum, [first, last]) => sum + last - first + 1, 0);
-            const id = front.put(write ? WRITE : READ, at, wire, (message) => {
-              if (fault === 'far') message.setSectorHalves(sector, 0x8000_0000);
+          const made = wishes
+            .slice(0, front.queues[0]!.ring.entries)
+            .slice(0, Math.floor(DISK / 512 / STRETCH) - 1)
+            .map((each, place) => {
+              const { write, segments, fault } = each;
+              const gfns = segments.map((_, i) => front.page((place * 11 + i + 1) & 0xff));
+              const grefs = gfns.map((gfn) => front.grant(gfn, fault === 'readonly' && !write));
+              const sector = place * STRETCH;
+              moods.set(place, each.mood);
+              grefsAt.set(place, grefs);
+              const wire = segments.map(([first, last], i) => [grefs[i]!, first, last] as [number, number, number]);
+              if (fault === 'reference') wire[wire.length - 1]![0] = 400 + place;
+              if (fault === 'segment') wire[wire.length - 1]![2] = 8;
+              const at = fault === 'beyond' ? DISK / 512 - 1 : sector;
+              const sectors = segments.reduce((sum, [first, last]) => sum + last - first + 1, 0);
+              const id = front.put(write ? WRITE : READ, at, wire, (message) => {
+                if (fault === 'far') message.setSectorHalves(sector, 0x8000_0000);
+              });
+              const beyond = fault === 'beyond' && sectors > 1;
+              const bad =
+                fault === 'reference' ||
+                fault === 'segment' ||
+                fault === 'far' ||
+                beyond ||
+                (fault === 'readonly' && !write && !persistent);
+              return { id, each, gfns, grefs, sector: at, sectors, bad, unsure: fault === 'readonly' || (fault === 'beyond' && !beyond) };
             });
-            const beyond = fault === 'beyond' && sectors > 1;
-            const bad = fault === 'reference' || fault === 'segment' || fault === 'far' || beyond || (fault === 'readonly' && !write && !persistent);
-            return { id, each, gfns, grefs, sector: at, sectors, bad, unsure: fault === 'readonly' || (fault === 'beyond' && !beyond) };
-          });
           const before = made.map(({ gfns, each }) => bytesOf(front, gfns, each.segments));
           front.ring();
           f.machine.run();

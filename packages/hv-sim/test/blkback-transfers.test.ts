@@ -1,6 +1,6 @@
 import { BLKIF_OP, BLKIF_RSP } from '@paravirt/xen-abi';
 import { describe, expect, it } from 'vitest';
-import { type Disk, LATER, memoryDisk } from '../src/index.ts';
+import { type Disk, type Domain, LATER, memoryDisk } from '../src/index.ts';
 import { type Fixture, fixture, type RawFront, statusOf } from './blkback-fixture.ts';
 
 const { READ } = BLKIF_OP;
@@ -46,5 +46,44 @@ describe('a disk that throws in the middle of a batch', () => {
     const answers = go(f, front);
     expect([first, second].map((id) => statusOf(answers, id))).toEqual([OKAY, OKAY]);
     expect(answers).toHaveLength(2);
+  });
+});
+
+describe('a backend domain that dies in the middle of a batch', () => {
+  it.each(['a fact', 'a short request', 'a long request'] as const)('reads nothing more into where its pages were: in %s', (way) => {
+    let calls = 0;
+    let heard = 0;
+    let heir: Domain | undefined;
+    const die = (): void => {
+      f.machine.destroyDomain(f.dom0);
+      f.machine.destroyDomain(f.guest);
+      // Whoever comes next gets the frames.
+      heir = f.machine.createDomain({ pages: 1200 });
+      for (let gfn = 0; gfn < 1200; gfn++) heir.memory.write(gfn * 4096, new Uint8Array(4096).fill(0x55));
+    };
+    const disk = readingDisk((store, args) => {
+      const answer = store.read(...args);
+      if (++calls === 2 && way !== 'a fact') die();
+      return answer;
+    });
+    const f = fixture({ disk });
+    const front = f.connect();
+    // Apart in memory, so that each page is a call of its own.
+    const grefs = [4, 3, 2, 1].map((fill) => front.grant(front.page(fill))).reverse();
+    const segments = grefs.map((gref) => [gref, 0, 7] as const);
+    if (way === 'a long request') front.put(READ, 0, segments);
+    else for (const [i, segment] of segments.entries()) front.put(READ, i * 8, [segment]);
+    if (way === 'a fact') {
+      f.bus.on('blkback:requested').subscribe(() => {
+        if (++heard === 2) die();
+      });
+    }
+    expect(() => go(f, front)).toThrow('page-fault');
+    expect(calls).toBe(way === 'a fact' ? 1 : 2);
+    const page = new Uint8Array(4096);
+    for (let gfn = 0; gfn < 1200; gfn++) {
+      heir!.memory.read(gfn * 4096, page);
+      expect(page[4095]).toBe(0x55);
+    }
   });
 });

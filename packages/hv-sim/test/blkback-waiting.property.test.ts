@@ -28,10 +28,16 @@ describe(`batches that wait for pages in use (${RUNS} runs)`, () => {
       turnCost: fc.constantFrom(1, 7, 128, 1000),
       start: fc.constantFrom(0, 0xffff_fff0, 0x7fff_fff9),
       told: fc.boolean(),
-      rounds: fc.array(fc.array(fc.record({ kind: fc.constantFrom(...KINDS), write: fc.boolean(), page: fc.nat(15), use: fc.nat(9), later: fc.nat(5) }), { minLength: 1, maxLength: 40 }), {
-        minLength: 2,
-        maxLength: 6,
-      }),
+      rounds: fc.array(
+        fc.array(fc.record({ kind: fc.constantFrom(...KINDS), write: fc.boolean(), page: fc.nat(15), use: fc.nat(9), later: fc.nat(5) }), {
+          minLength: 1,
+          maxLength: 40,
+        }),
+        {
+          minLength: 2,
+          maxLength: 6,
+        },
+      ),
       idleAfter: fc.array(fc.nat(3), { minLength: 6, maxLength: 6 }),
     });
     fc.assert(
@@ -57,7 +63,11 @@ describe(`batches that wait for pages in use (${RUNS} runs)`, () => {
           read: (...args: Parameters<Disk['read']>) => call(args[4], () => store.read(...args)),
           write: (...args: Parameters<Disk['write']>) => call(args[4], () => store.write(...args)),
         });
-        const f = fixture({ disk, blkback: { turnCost, persistentMax, mappedPagesMax: 264, persistentIdleTicks: 50 }, machine: { ramBytes: 32 << 20 } });
+        const f = fixture({
+          disk,
+          blkback: { turnCost, persistentMax, mappedPagesMax: 264, persistentIdleTicks: 50 },
+          machine: { ramBytes: 32 << 20 },
+        });
         const front = f.connect({ abi, ringPages, persistent, start });
         const facts = { requested: 0, completed: 0 };
         if (told) {

@@ -18,7 +18,10 @@ const FAR = 512;
 
 const wish = fc.record({
   granter: fc.constantFrom(0, 0, 0, 1, 2, 3, 4),
-  ref: fc.oneof({ weight: 8, arbitrary: fc.nat(REFS - 1) }, fc.constantFrom(FAR, FAR + 1, 5000, 1.5, -1, 2 ** 32 + 1, 0xffff_ffff, Number.NaN)),
+  ref: fc.oneof(
+    { weight: 8, arbitrary: fc.nat(REFS - 1) },
+    fc.constantFrom(FAR, FAR + 1, 5000, 1.5, -1, 2 ** 32 + 1, 0xffff_ffff, Number.NaN),
+  ),
   flags: fc.constantFrom(HOST, HOST, HOST, HOST | READONLY, HOST | READONLY, HOST | DEVICE, DEVICE, 0, HOST | 16, HOST | 8),
   vfn: fc.oneof({ weight: 10, arbitrary: fc.integer({ min: 1, max: 60 }) }, fc.constantFrom(0, -1, 300, 1.5, 2 ** 21, 2 ** 40, Number.NaN)),
 });
@@ -29,7 +32,16 @@ const action = fc.oneof(
   {
     weight: 3,
     arbitrary: fc.record({
-      do: fc.constantFrom('decrease' as const, 'populate' as const, 'log' as const, 'unlog' as const, 'readonly' as const, 'forget' as const, 'look' as const, 'entry' as const),
+      do: fc.constantFrom(
+        'decrease' as const,
+        'populate' as const,
+        'log' as const,
+        'unlog' as const,
+        'readonly' as const,
+        'forget' as const,
+        'look' as const,
+        'entry' as const,
+      ),
       who: fc.nat(2),
       at: fc.nat(GRANTED - 1),
     }),
@@ -47,7 +59,9 @@ class World {
   constructor(told: boolean, handlesMax: number, isolated: boolean) {
     this.machine = createMachine({ seed: 1, ramBytes: 2 ** 20 });
     this.mapper = this.machine.createDomain({ pages: PAGES, grantFramesMax: 4, handlesMax, windowPages: 512 });
-    this.granters = Array.from({ length: 3 }, (_, i) => this.machine.createDomain({ pages: PAGES, grantFramesMax: 4, isolated: isolated && i === 2 }));
+    this.granters = Array.from({ length: 3 }, (_, i) =>
+      this.machine.createDomain({ pages: PAGES, grantFramesMax: 4, isolated: isolated && i === 2 }),
+    );
     for (const [i, granter] of this.granters.entries()) {
       granter.hypercalls.setupTable(i + 1, []);
       for (let ref = 0; ref < REFS; ref++) this.entry(granter, ref, ref % 5 === 4 ? GTF.permit_access | GTF.readonly : GTF.permit_access);
@@ -66,7 +80,15 @@ class World {
 
   map(ops: readonly { granter: number; ref: number; flags: number; vfn: number }[]): void {
     const domids = [...this.granters.map(({ id }) => id), 77, this.mapper.id];
-    const all: MapOp[] = ops.map(({ granter, ref, flags, vfn }) => ({ vfn, flags, ref, domid: domids[granter]!, status: 77, handle: -1, mfn: -1 }));
+    const all: MapOp[] = ops.map(({ granter, ref, flags, vfn }) => ({
+      vfn,
+      flags,
+      ref,
+      domid: domids[granter]!,
+      status: 77,
+      handle: -1,
+      mfn: -1,
+    }));
     this.mapper.hypercalls.map(all, all.length);
     for (const { status, handle, vfn, mfn } of all) {
       this.seen.push([status, status === 0 ? handle : -1, status === 0 ? mfn : -1]);
@@ -125,20 +147,25 @@ class World {
 describe(`mappings in runs and one by one (${RUNS} runs)`, () => {
   it('are the same: statuses, handles, hashes, tables and memory', { timeout: 600_000 }, () => {
     fc.assert(
-      fc.property(fc.array(action, { minLength: 1, maxLength: 30 }), fc.constantFrom(3, 40, 262_144), fc.boolean(), (actions, handlesMax, isolated) => {
-        const worlds = [new World(false, handlesMax, isolated), new World(true, handlesMax, isolated)];
-        for (const each of actions) {
-          for (const world of worlds) {
-            if (each.do === 'map') world.map(each.ops);
-            else if (each.do === 'unmap') world.unmap(each.ops);
-            else world.change(each.do, each.who, each.at);
+      fc.property(
+        fc.array(action, { minLength: 1, maxLength: 30 }),
+        fc.constantFrom(3, 40, 262_144),
+        fc.boolean(),
+        (actions, handlesMax, isolated) => {
+          const worlds = [new World(false, handlesMax, isolated), new World(true, handlesMax, isolated)];
+          for (const each of actions) {
+            for (const world of worlds) {
+              if (each.do === 'map') world.map(each.ops);
+              else if (each.do === 'unmap') world.unmap(each.ops);
+              else world.change(each.do, each.who, each.at);
+            }
+            expect(worlds[0]!.seen).toEqual(worlds[1]!.seen);
           }
-          expect(worlds[0]!.seen).toEqual(worlds[1]!.seen);
-        }
-        expect(worlds[0]!.end()).toEqual(worlds[1]!.end());
-        for (const { machine, mapper } of worlds) machine.destroyDomain(mapper);
-        expect(worlds[0]!.end()).toEqual(worlds[1]!.end());
-      }),
+          expect(worlds[0]!.end()).toEqual(worlds[1]!.end());
+          for (const { machine, mapper } of worlds) machine.destroyDomain(mapper);
+          expect(worlds[0]!.end()).toEqual(worlds[1]!.end());
+        },
+      ),
       { numRuns: RUNS },
     );
   });
