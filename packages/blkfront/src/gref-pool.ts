@@ -133,11 +133,16 @@ export class GrefPool {
   /** `close` of `count` references, those of `refs` from `at` on, of the frames of `gfns` from `from` on, which are no pages of ours. */
   closeMany(refs: Uint32Array, at: number, gfns: ArrayLike<number>, from: number, count: number): void {
     const { grants } = this;
+    if (grants.revokeMany === undefined) {
+      for (let i = 0; i < count; i++) this.close(refs[at + i]! as Gref, gfns[from + i]! as Gfn, -1);
+      return;
+    }
     for (let i = 0; i < count; i++) {
-      const ended = i + (grants.revokeMany === undefined ? 0 : grants.revokeMany(refs, at + i, count - i));
+      const ended = i + grants.revokeMany(refs, at + i, count - i);
       this.putMany(refs, at + i, at + ended);
       i = ended;
-      if (i < count) this.close(refs[at + i]! as Gref, gfns[from + i]! as Gfn, -1);
+      // The one that stopped it was refused: to ask again would tell of it twice.
+      if (i < count) this.setAside(refs[at + i]! as Gref, gfns[from + i]! as Gfn, -1);
     }
   }
 
