@@ -87,3 +87,37 @@ describe('a backend domain that dies in the middle of a batch', () => {
     }
   });
 });
+
+describe('a disk that lets the machine run on inside its call', () => {
+  it('is not entered again for the same ring: what came meanwhile has its turn afterwards', () => {
+    let state = 'calm';
+    const order: number[] = [];
+    const disk = readingDisk((store, args) => {
+      const sector = args[2] / 512;
+      if (sector === 8 && state === 'calm') {
+        state = 'waiting';
+        f.guest.post(() => {
+          late.push(front.put(READ, 40, [[gref, 0, 7]]), front.put(READ, 48, [[gref, 0, 7]]));
+          front.ring();
+          f.guest.scheduler.schedule(() => {
+            state = 'over';
+          }, 5);
+        });
+        expect(f.dom0.waitFor(() => state === 'over')).toBe(true);
+      }
+      order.push(sector);
+      return store.read(...args);
+    });
+    const f = fixture({ disk });
+    const front = f.connect();
+    const gref = front.grant(front.page());
+    const late: number[] = [];
+    const ids = [0, 8, 16, 24].map((sector) => front.put(READ, sector, [[gref, 0, 7]]));
+    const answers = go(f, front);
+    expect(answers.map(({ id, status }) => [id, status])).toEqual([...ids, ...late].map((id) => [id, OKAY]));
+    expect(order).toEqual([0, 8, 16, 24, 40, 48]);
+    expect(f.device.inFlight).toBe(0);
+    expect(f.device.counters.maps).toBe(f.device.counters.unmaps);
+    front.releaseData();
+  });
+});

@@ -72,6 +72,8 @@ export class BackQueue implements RequestOwner, TransferOwner {
   /** What was asked last whether it may start never can: there are not so many pages. */
   private hopeless = false;
   inTurn = false;
+  /** A turn was due inside this one. */
+  private again = false;
   /** Responses the frontend was shown; its copy of the index is not to be trusted. */
   private published = 0;
   private cost = 0;
@@ -100,15 +102,22 @@ export class BackQueue implements RequestOwner, TransferOwner {
    * @returns the cost; more than `budget` where the last request was larger than what was left. 0: there was nothing to do.
    */
   turn(budget: number): number {
+    // A disk that waits inside its call lets the machine run on, and this ring's doorbell with it.
+    if (this.inTurn) {
+      this.again = true;
+      return 1;
+    }
     this.inTurn = true;
     this.cost = 0;
-    this.time = this.setup.scheduler.now();
-    this.bounds.sectors = Math.floor(this.disk.sizeBytes / SECTOR);
-    this.transfers.begin(this.time);
-    this.answerFinished();
-    if (!this.halted && !this.stopped) this.consume(budget);
-    this.transfers.end();
-    this.inTurn = false;
+    try {
+      this.work(budget);
+    } finally {
+      this.inTurn = false;
+      if (this.again) {
+        this.again = false;
+        this.setup.ready(this);
+      }
+    }
     this.idleTurns = this.cost > 0 || this.inFlight > 0 ? 0 : this.idleTurns + 1;
     if (this.ring.rspProdPvt !== this.published) {
       this.published = this.ring.rspProdPvt;
@@ -121,6 +130,15 @@ export class BackQueue implements RequestOwner, TransferOwner {
     this.care.tend(this.stopped);
     if (this.inFlight === 0 && this.stopped) this.setup.idle();
     return this.cost;
+  }
+
+  private work(budget: number): void {
+    this.time = this.setup.scheduler.now();
+    this.bounds.sectors = Math.floor(this.disk.sizeBytes / SECTOR);
+    this.transfers.begin(this.time);
+    this.answerFinished();
+    if (!this.halted && !this.stopped) this.consume(budget);
+    this.transfers.end();
   }
 
   /** Takes no more requests; `idle` is called when none is under way. */
