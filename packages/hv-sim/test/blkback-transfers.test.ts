@@ -120,4 +120,29 @@ describe('a disk that lets the machine run on inside its call', () => {
     expect(f.device.counters.maps).toBe(f.device.counters.unmaps);
     front.releaseData();
   });
+
+  it('keeps the persistent grants that it works on, however long it takes', () => {
+    let slow = false;
+    const disk = readingDisk((store, args) => {
+      if (slow && args[2] === 4096) {
+        slow = false;
+        const until = f.machine.now + 50;
+        f.dom0.scheduler.schedule(() => undefined, 50);
+        expect(f.dom0.waitFor(() => f.machine.now >= until)).toBe(true);
+      }
+      return store.read(...args);
+    });
+    const f = fixture({ disk, blkback: { persistentIdleTicks: 10 } });
+    const front = f.connect({ persistent: true });
+    const grefs = [1, 2, 3, 4].map((fill) => front.grant(front.page(fill)));
+    for (const round of [0, 1]) {
+      slow = round === 1;
+      const ids = grefs.map((gref, i) => front.put(READ, i * 8, [[gref, 0, 7]]));
+      expect(go(f, front).map(({ id, status }) => [id, status])).toEqual(ids.map((id) => [id, OKAY]));
+    }
+    // Nobody works on them any more.
+    f.machine.run({ untilTicks: f.machine.now + 100 });
+    expect(f.device.persistentGrants).toBe(0);
+    front.releaseData();
+  });
 });

@@ -89,7 +89,7 @@ export class BackQueue implements RequestOwner, TransferOwner {
     this.counters = setup.counters;
     this.bus = setup.bus;
     this.facts = new QueueFacts(setup);
-    this.care = new PersistentCare(setup, this.facts);
+    this.care = new PersistentCare(setup, this.facts, this);
     this.bounds = { sectors: 0, mask: setup.disk.sectorBytes / SECTOR - 1, readonly: setup.readonly };
     this.ring = new BackRing(setup.shared);
     this.ring.attach(setup.rspProd);
