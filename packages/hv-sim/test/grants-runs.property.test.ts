@@ -41,6 +41,8 @@ const action = fc.oneof(
         'forget' as const,
         'look' as const,
         'entry' as const,
+        'version' as const,
+        'kill' as const,
       ),
       who: fc.nat(2),
       at: fc.nat(GRANTED - 1),
@@ -109,7 +111,12 @@ class World {
     const granter = this.granters[who]!;
     const { memory } = granter;
     const ram = { id: 0, baseGfn: 0, pages: PAGES, userspaceAddr: 0 };
-    if (what === 'decrease') this.seen.push(memory.decrease(at));
+    if (granter.state !== 'running') return;
+    if (what === 'kill') {
+      // Rarely, so that most of a history has everybody alive.
+      if (at === 3) this.machine.destroyDomain(granter);
+    } else if (what === 'version') this.seen.push(granter.hypercalls.setVersion(at === 0 ? 1 : 2));
+    else if (what === 'decrease') this.seen.push(memory.decrease(at));
     else if (what === 'populate') this.seen.push(memory.populate(at));
     else if (what === 'look') this.seen.push(memory.mfnOf(at, true));
     else if (what === 'entry') this.entry(granter, at, at % 2 === 0 ? 0 : GTF.permit_access);
@@ -136,7 +143,16 @@ class World {
         return 'none';
       }
     });
-    return [...this.seen, machine.hash, machine.stateHash(), machine.dumpGrants(), mapper.addressSpace.pages, machine.freeFrames, dirty];
+    return [
+      ...this.seen,
+      machine.hash,
+      machine.stateHash(),
+      machine.dumpGrants(),
+      granters.map(({ state }) => state),
+      mapper.addressSpace.pages,
+      machine.freeFrames,
+      dirty,
+    ];
   }
 }
 
@@ -161,6 +177,9 @@ describe(`mappings in runs and one by one (${RUNS} runs)`, () => {
             }
             expect(worlds[0]!.seen).toEqual(worlds[1]!.seen);
           }
+          expect(worlds[0]!.end()).toEqual(worlds[1]!.end());
+          // Whatever is left ends in one call, before its mapper does.
+          for (const world of worlds) world.unmap(world.live.map((_, which) => ({ which, vfn: 0, mfn: -1 })));
           expect(worlds[0]!.end()).toEqual(worlds[1]!.end());
           for (const { machine, mapper } of worlds) machine.destroyDomain(mapper);
           expect(worlds[0]!.end()).toEqual(worlds[1]!.end());
