@@ -146,3 +146,31 @@ describe('a disk that lets the machine run on inside its call', () => {
     front.releaseData();
   });
 });
+
+describe('a persistent grant that requests under way name 65,536 times', () => {
+  it('stays until the last of them has ended', () => {
+    const waiting: (() => void)[] = [];
+    const disk = readingDisk((store, args) => {
+      waiting.push(() => args[4].done(store.read(...args)));
+      return LATER;
+    });
+    const f = fixture({ disk, blkback: { persistentIdleTicks: 10 }, guestPages: 2048, machine: { ramBytes: 2 ** 25 } });
+    const front = f.connect({ persistent: true, ringPages: 16 });
+    const gref = front.grant(front.page());
+    front.put(READ, 0, [[gref, 0, 7]]);
+    expect(go(f, front)).toEqual([]);
+    waiting.pop()!();
+    expect(go(f, front)).toHaveLength(1);
+    const segments = Array.from({ length: 256 }, () => [gref, 0, 7] as const);
+    for (let i = 0; i < 256; i++) front.indirect(READ, 0, segments);
+    expect(go(f, front)).toEqual([]);
+    expect(f.device.inFlight).toBe(256);
+    f.machine.run({ untilTicks: f.machine.now + 100 });
+    expect(front.grants.isInUse(gref)).toBe(true);
+    for (const work of waiting.splice(0)) work();
+    expect(go(f, front)).toHaveLength(256);
+    f.machine.run({ untilTicks: f.machine.now + 100 });
+    expect(f.device.persistentGrants).toBe(0);
+    front.releaseData();
+  });
+});
