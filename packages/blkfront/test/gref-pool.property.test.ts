@@ -139,3 +139,21 @@ it(`lends and closes many as it does one by one: ${runs} schedules`, () => {
     { numRuns: runs },
   );
 });
+
+it('tries each of many references once, also one that the peer maps', () => {
+  for (const grants of [new BatchGrants(20), new FakeGrants(20)]) {
+    const tried: number[] = [];
+    const revoke = grants.revoke.bind(grants);
+    grants.revoke = (gref) => {
+      tried.push(gref);
+      return revoke(gref);
+    };
+    const pool = new GrefPool(grants, 0 as never, 8, 'lifo');
+    const refs = new Uint32Array(6);
+    expect(pool.lendMany(refs, 0, [1, 2, 3, 4, 5, 6], 0, 6, false)).toBe(6);
+    for (const i of [1, 2, 5]) grants.map(refs[i]!, 0, false);
+    pool.closeMany(refs, 0, [1, 2, 3, 4, 5, 6], 0, 6);
+    expect(tried).toEqual([...refs]);
+    expect(pool.figures).toMatchObject({ quarantined: 3, quarantinedEver: 3, live: 0, free: 5 });
+  }
+});

@@ -100,6 +100,8 @@ export interface FrontOptions {
   readonly queues?: number;
   readonly ringPages?: number;
   readonly persistent?: boolean;
+  /** Where the rings' indices begin. */
+  readonly start?: number;
 }
 
 export interface Answer {
@@ -170,8 +172,14 @@ export class RawFront {
     const grefs = gfns.map((gfn) => this.grants.grantForeignAccess({ peer: 0 as never, gfn, readonly: false }));
     const shared = new SharedRing(abi, frames);
     shared.init();
+    const { start = 0 } = this.options;
+    shared.reqProd = start;
+    shared.rspProd = start;
+    shared.reqEvent = start + 1;
+    shared.rspEvent = start + 1;
     const port = guest.events.allocUnbound(0 as never);
     const queue: FrontQueue = { gfns, grefs, port, ring: new FrontRing(shared), answers: [] };
+    queue.ring.attach(start);
     guest.events.onUpcall(port, () => this.drain(queue));
     return queue;
   }

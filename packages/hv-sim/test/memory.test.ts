@@ -172,6 +172,17 @@ describe('memory slots', () => {
     expect([granter.memory.populate(6), granter.memory.populate(1006)]).toEqual([false, true]);
   });
 
+  it('know no frame below 0, also where others are remembered', () => {
+    const { mapper, copy } = pair({ createMachine });
+    const { memory } = mapper;
+    expect(memory.mfnOf(3, true)).toBeGreaterThan(0);
+    const own = (frameOrRef: number) => ({ isRef: false, frameOrRef, domid: SELF, offset: 0 });
+    for (const gfn of [-1, -2, -3, -256, -(2 ** 31), 2 ** 31, 2 ** 32 - 1, 0.5, Number.NaN]) {
+      expect([memory.mfnOf(gfn, false), memory.mfnOf(gfn, true)], String(gfn)).toEqual([-1, -1]);
+      expect([copy(own(gfn), own(4), 16), copy(own(4), own(gfn), 4096)], String(gfn)).toEqual([-9, -9]);
+    }
+  });
+
   it('refuse writable mappings of read-only slots, and writes', () => {
     const { granter, grant, map } = pair({ createMachine });
     const slot = granter.memory.slots.slot(0)!;

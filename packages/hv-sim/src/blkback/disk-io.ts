@@ -61,6 +61,7 @@ export class DiskIo {
     const { vfns, firstSect, lastSect, offsets } = pages;
     const { memory, page, disk, counters } = this;
     const end = from + segments;
+    const mapped = memory.pages;
     let offset = sector * BYTES;
     let clean = true;
     let next = 0;
@@ -93,6 +94,8 @@ export class DiskIo {
         clean = unanswered(waiter, answer);
         if (answer < 0) return false;
       }
+      // A disk that ended this very domain took the pages away: this throws then.
+      if (i < end && memory.pages !== mapped) memory.locate(vfns[i]!, !write, page);
       offset += bytes;
     }
     return clean;

@@ -5,11 +5,13 @@ import type { QueueSetup } from './queue-setup.ts';
 export class PersistentCare {
   private readonly setup: QueueSetup;
   private readonly facts: QueueFacts;
+  private readonly queue: { readonly inTurn: boolean };
   private timer: { unsubscribe(): void } | undefined = undefined;
 
-  constructor(setup: QueueSetup, facts: QueueFacts) {
+  constructor(setup: QueueSetup, facts: QueueFacts, queue: { readonly inTurn: boolean }) {
     this.setup = setup;
     this.facts = facts;
+    this.queue = queue;
   }
 
   /** After each turn. */
@@ -30,6 +32,8 @@ export class PersistentCare {
     const { mappings, persistentIdleTicks, scheduler } = this.setup;
     this.timer = scheduler.schedule(() => {
       this.timer = undefined;
+      // A disk waits inside its call, and those of its batch count no users: `tend` follows the turn.
+      if (this.queue.inTurn) return;
       const now = scheduler.now();
       this.purge(now - persistentIdleTicks);
       const oldest = mappings.persistent?.oldest() ?? -1;

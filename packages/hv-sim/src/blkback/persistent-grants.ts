@@ -11,7 +11,7 @@ export class PersistentGrants {
   readonly handles: Uint32Array;
   readonly lastUsed: Float64Array;
   /** Requests under way that use the page. */
-  readonly users: Uint16Array;
+  readonly users: Uint32Array;
   /** Table of entry + 1, 0 = empty; linear probing. */
   private readonly table: Int32Array;
   private readonly mask: number;
@@ -26,7 +26,7 @@ export class PersistentGrants {
     this.vfns = new Array<number>(max).fill(0);
     this.handles = new Uint32Array(max);
     this.lastUsed = new Float64Array(max);
-    this.users = new Uint16Array(max);
+    this.users = new Uint32Array(max);
     const buckets = 1 << (32 - Math.clz32(max * 2));
     this.table = new Int32Array(buckets);
     this.mask = buckets - 1;

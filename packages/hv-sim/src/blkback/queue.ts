@@ -66,6 +66,8 @@ export class BackQueue implements RequestOwner, TransferOwner {
   private current: BackRequest = new BackRequest(this);
   /** Turns in a row in which there was nothing to do. */
   idleTurns = 0;
+  /** A turn was due inside this one. */
+  private again = false;
   /** Responses the frontend was shown; its copy of the index is not to be trusted. */
   private published = 0;
   /** Whether there are persistent grants to be looked after. */
@@ -102,7 +104,7 @@ export class BackQueue implements RequestOwner, TransferOwner {
     this.counters = setup.counters;
     this.bus = setup.bus;
     this.facts = new QueueFacts(setup);
-    this.care = new PersistentCare(setup, this.facts);
+    this.care = new PersistentCare(setup, this.facts, this);
     this.bounds = { sectors: 0, mask: setup.disk.sectorBytes / SECTOR - 1, readonly: setup.readonly };
     this.ring = new BackRing(setup.shared);
     this.ring.attach(setup.rspProd);
@@ -115,15 +117,22 @@ export class BackQueue implements RequestOwner, TransferOwner {
    * @returns the cost; more than `budget` where the last request was larger than what was left. 0: there was nothing to do.
    */
   turn(budget: number): number {
+    // A disk that waits inside its call lets the machine run on, and this ring's doorbell with it.
+    if (this.inTurn) {
+      this.again = true;
+      return 1;
+    }
     this.inTurn = true;
     this.cost = 0;
-    this.time = this.scheduler.now();
-    this.bounds.sectors = Math.floor(this.disk.sizeBytes / SECTOR);
-    this.transfers.begin(this.time);
-    if (this.late || this.stopped) this.answerFinished();
-    if (!this.halted && !this.stopped) this.consume(budget);
-    this.transfers.end();
-    this.inTurn = false;
+    try {
+      this.work(budget);
+    } finally {
+      this.inTurn = false;
+      if (this.again) {
+        this.again = false;
+        this.setup.ready(this);
+      }
+    }
     this.idleTurns = this.cost > 0 || this.inFlight > 0 ? 0 : this.idleTurns + 1;
     if (this.ring.rspProdPvt !== this.published) {
       this.published = this.ring.rspProdPvt;
@@ -136,6 +145,15 @@ export class BackQueue implements RequestOwner, TransferOwner {
     if (this.persistent) this.care.tend(this.stopped);
     if (this.inFlight === 0 && this.stopped) this.setup.idle();
     return this.cost;
+  }
+
+  private work(budget: number): void {
+    this.time = this.scheduler.now();
+    this.bounds.sectors = Math.floor(this.disk.sizeBytes / SECTOR);
+    this.transfers.begin(this.time);
+    if (this.late || this.stopped) this.answerFinished();
+    if (!this.halted && !this.stopped) this.consume(budget);
+    this.transfers.end();
   }
 
   /** Takes no more requests; `idle` is called when none is under way. */

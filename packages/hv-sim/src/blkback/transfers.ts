@@ -167,10 +167,14 @@ export class Transfers implements BatchOwner {
     const { words, offsets, firstSect } = batch;
     const told = bus.observed('blkback:requested');
     // Before the first page is copied: a copy leaves little of the page table in the nearest cache.
-    const located = this.memory.locateAll?.(batch.vfns, batch.writable, pages, offsets);
+    const { memory } = this;
+    let located = memory.locateAll?.(batch.vfns, batch.writable, pages, offsets);
+    const mapped = memory.pages;
     this.count(batch, count);
     let whole = true;
     let waiter = this.spare ?? this.owner.acquire();
+    // A disk that throws leaves none: the one it had may be the record of a request by then.
+    this.spare = undefined;
     let ones = 0;
     for (let i = 0; i < count; i++) {
       const at = i << SHIFT;
@@ -178,6 +182,8 @@ export class Transfers implements BatchOwner {
       const page = words[at | FIRST_PAGE]!;
       const sector = words[at | ROW_SECTOR_LO]!;
       if (told) this.facts.requested(this.fill(waiter, batch, i));
+      // Who heard of a request, or a disk, may have ended this very domain.
+      if (memory.pages !== mapped) located = undefined;
       if ((kind & ONE_MASK) === ONE && sector >= 0 && words[at | ROW_SECTOR_HI] === 0 && located !== undefined) {
         ones++;
         const start = offsets[page]! + firstSect[page]! * BYTES;

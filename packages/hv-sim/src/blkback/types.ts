@@ -15,6 +15,8 @@ export interface LocatedPage {
 
 /** The backend domain's memory as its own code reaches it: through its page table. */
 export interface MappedMemory {
+  /** Pages mapped: while that stays, what `locateAll` said holds. A provider of `locateAll` has it. */
+  readonly pages?: number;
   /**
    * Says where the page at virtual frame `vfn` is. Allocates nothing.
    * @throws a typed fault, the provider's, when nothing is mapped there, or it is read-only and `writable` is asked for.

@@ -92,8 +92,9 @@ export class GuestMemory {
     this.backing = new Int32Array(this.#hostPages).fill(-1);
     let remembered = REMEMBERED_MIN;
     while (remembered < this.#hostPages && remembered < REMEMBERED_MAX) remembered *= 2;
-    this.known = new Int32Array(remembered << KNOWN_SHIFT).fill(-1);
+    this.known = new Int32Array(remembered << KNOWN_SHIFT);
     this.knownMask = remembered - 1;
+    this.#forget();
     this.slots = createMemslots({
       userMemSlots: USER_SLOTS,
       addressSpaces: 1,
@@ -170,12 +171,19 @@ export class GuestMemory {
     if (generation < 0 || (gfn | 0) !== gfn) return;
     const { known } = this;
     if (this.#knownAt !== generation) {
-      known.fill(-1);
+      this.#forget();
       this.#knownAt = generation;
     }
     const at = (gfn & this.knownMask) << KNOWN_SHIFT;
     known[at] = gfn;
     known[at | KNOWN_PAGE] = page;
+  }
+
+  #forget(): void {
+    const { known } = this;
+    known.fill(-1);
+    // A caller may ask for frame -1: the place where that would be found holds another number that is no frame.
+    known[this.knownMask << KNOWN_SHIFT] = -2;
   }
 
   /** The machine frame behind `gfn`. @throws {HvError} `bad-gfn`: no slot, or ballooned out. `readonly-gfn`. */
