@@ -1,6 +1,7 @@
 import type { MemoryViews } from '@paravirt/gnttab';
+import { BLKIF_OP } from '@paravirt/xen-abi';
 import { type Disk, LATER } from '../disks/disk.ts';
-import type { BackRequest } from './request.ts';
+import { type BackRequest, DATA, DONE, POSTFLUSH, PREFLUSH } from './request.ts';
 import type { BlkbackCounters, LocatedPage, MappedMemory } from './types.ts';
 
 /** Bytes of a sector on the wire, whatever the disk's sectors are. */
@@ -8,6 +9,7 @@ export const SECTOR = 512;
 /** The same, and the disk's answer, as plain constants of this module: an exported or imported one is loaded at each use. */
 const BYTES = 512;
 const ASYNC = LATER;
+const { READ, WRITE_BARRIER: BARRIER } = BLKIF_OP;
 
 /** Pages of a request, or of several behind one another, as parallel arrays. */
 export interface TransferPages {
@@ -33,6 +35,26 @@ export class DiskIo {
     this.page = page;
     this.disk = disk;
     this.counters = counters;
+  }
+
+  /** Carries out what comes next of a request, and sets the stage behind it. What came of it is in `waiting` and `error`. */
+  carryOut(request: BackRequest): void {
+    const { disk } = this;
+    const { stage, operation, sector, segments } = request;
+    request.stage = DONE;
+    let answer = 0;
+    if (stage === PREFLUSH) {
+      request.stage = DATA;
+      answer = disk.flush(request);
+    } else if (stage === DATA) {
+      if (segments === 0) return;
+      const barrier = operation === BARRIER;
+      if (barrier && !disk.fua) request.stage = POSTFLUSH;
+      const write = operation !== READ;
+      this.transfer(request, 0, segments, sector, write, barrier && disk.fua, request, this.locate(request, segments, write));
+    } else if (stage === POSTFLUSH) answer = disk.flush(request);
+    else answer = disk.discard(sector * BYTES, request.sectors * BYTES, request.secure, request);
+    if (answer !== 0) unanswered(request, answer);
   }
 
   /** Where the first `count` pages lie, if that can be told of all together: what `transfer` takes as `located`. */

@@ -9,7 +9,7 @@ import {
   readIndirectSegments,
 } from '@paravirt/xen-abi';
 import type { SchedulerLike } from 'rxjs';
-import { DISK_ERRNO, type Disk, LATER } from '../disks/disk.ts';
+import { DISK_ERRNO, type Disk } from '../disks/disk.ts';
 import { countRequest } from './counters.ts';
 import { type DiskIo, SECTOR } from './disk-io.ts';
 import type { BlkbackEvents } from './events.ts';
@@ -17,7 +17,7 @@ import { MAPPED, type QueueMappings, REFUSED, RETRYING } from './mapping.ts';
 import { PersistentCare } from './persistent-care.ts';
 import { QueueFacts } from './queue-facts.ts';
 import type { QueueSetup } from './queue-setup.ts';
-import { BackRequest, DATA, DISCARDING, DONE, POSTFLUSH, PREFLUSH, RequestList, type RequestOwner } from './request.ts';
+import { BackRequest, DATA, DISCARDING, DONE, PREFLUSH, RequestList, type RequestOwner } from './request.ts';
 import { NO_MORE, ONE_IN_CURRENT, ONE_IN_PIECES } from './transfer-intake.ts';
 import { type TransferOwner, Transfers } from './transfers.ts';
 import type { BlkbackCounters } from './types.ts';
@@ -383,43 +383,10 @@ export class BackQueue implements RequestOwner, TransferOwner {
 
   /** Carries the request out, stage by stage, until it is done or a disk answers later. */
   private advance(request: BackRequest): void {
-    const { disk, io } = this;
-    while (request.error === 0) {
-      const stage = request.stage;
-      if (stage === DONE) break;
-      let answer = 0;
-      if (stage === PREFLUSH) {
-        request.stage = DATA;
-        answer = disk.flush(request);
-      } else if (stage === DATA) {
-        const barrier = request.operation === BARRIER;
-        request.stage = barrier && !disk.fua && request.segments > 0 ? POSTFLUSH : DONE;
-        if (request.segments > 0) {
-          const write = request.operation !== READ;
-          io.transfer(
-            request,
-            0,
-            request.segments,
-            request.sector,
-            write,
-            barrier && disk.fua,
-            request,
-            io.locate(request, request.segments, write),
-          );
-          if (request.waiting > 0) return;
-        }
-      } else if (stage === POSTFLUSH) {
-        request.stage = DONE;
-        answer = disk.flush(request);
-      } else {
-        request.stage = DONE;
-        answer = disk.discard(request.sector * SECTOR, request.sectors * SECTOR, request.secure, request);
-      }
-      if (answer === LATER) {
-        request.waiting++;
-        return;
-      }
-      if (answer < 0) request.error = answer;
+    const { io } = this;
+    while (request.error === 0 && request.stage !== DONE) {
+      io.carryOut(request);
+      if (request.waiting > 0) return;
     }
     this.finish(request);
   }
