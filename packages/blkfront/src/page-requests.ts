@@ -104,10 +104,12 @@ export class PageRequests {
     ) {
       return NOT_MINE;
     }
+    const gfn = gfns[at >>> 12]! as Gfn;
+    // A frame that is none is found by the longer way, before anything is taken.
+    if ((gfn | 0) !== gfn || gfn < 0) return NOT_MINE;
     const { shadows, rows, figures } = this;
     const id = shadows.takeId();
     if (id < 0) return NOT_MINE;
-    const gfn = gfns[at >>> 12]! as Gfn;
     const gref = (this.persistent === true ? this.pinned.find(gfn) : this.refs.lend(gfn, what !== READ)) | 0;
     if (gref === -1) {
       shadows.giveId(id);

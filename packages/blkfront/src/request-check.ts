@@ -4,6 +4,8 @@ import { OP } from './types.ts';
 
 const { DISCARD, DISCARD_SECURE, FLUSH, READ, WRITE, WRITE_FUA, WRITE_ZEROES } = OP;
 const BYTES_MAX = 0x8000_0000;
+/** The last frame that a grant table takes. */
+const FRAME_MAX: number = 2 ** 52 - 1;
 
 /** Whether the device can carry a request out: 0, or the negative errno with which it is refused. */
 export function checkRequest(
@@ -23,10 +25,19 @@ export function checkRequest(
     if ((start | 0) !== start || start < 0) return ERRNO.EINVAL;
     const end = start + count * 512;
     if (end > BYTES_MAX || end > (gfns !== null ? gfns.length * 4096 : bytes !== null ? bytes.length : 0)) return ERRNO.EINVAL;
-    return 0;
+    return gfns === null || areFrames(gfns, start >>> 12, Math.ceil(end / 4096)) ? 0 : ERRNO.EINVAL;
   }
   if (op === WRITE_ZEROES) return 0;
   if (op === DISCARD) return f.discard ? 0 : ERRNO.EOPNOTSUPP;
   if (op === DISCARD_SECURE) return f.discard && f.secure ? 0 : ERRNO.EOPNOTSUPP;
   return ERRNO.EINVAL;
+}
+
+/** What a grant table would refuse must not be found halfway through a request's pages. */
+function areFrames(gfns: ArrayLike<number>, from: number, end: number): boolean {
+  for (let i = from; i < end; i++) {
+    const gfn = gfns[i]!;
+    if (!(gfn >= 0 && gfn <= FRAME_MAX) || Math.floor(gfn) !== gfn) return false;
+  }
+  return true;
 }

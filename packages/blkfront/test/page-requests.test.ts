@@ -35,6 +35,28 @@ describe.each([false, true])('a request of one page (persistent: %s)', (persiste
     expect(world.leaks()).toEqual(noLeaks);
   });
 
+  it('or of several, with a frame that is none among them, is refused before anything is taken', async () => {
+    const { world, dev } = connected({ persistent });
+    const buffer = dev.allocBuffer(3);
+    const before = dev.device.poolFigures();
+    for (const wrong of [Number.NaN, -1, 0.5, 2 ** 52, Number.POSITIVE_INFINITY]) {
+      for (let place = 0; place < 3; place++) {
+        const gfns = [...buffer.gfns];
+        gfns[place] = wrong as never;
+        expect(dev.device.submit(OP.WRITE, 0, gfns, place * 4096, 8, 1)).toBe(-22);
+        expect(dev.device.submit(OP.READ, 0, gfns, 0, 24, 1)).toBe(-22);
+      }
+    }
+    expect(dev.device.busy).toBe(0);
+    expect(dev.device.poolFigures()).toEqual(before);
+    // What lies outside the request's pages is nobody's business.
+    expect(dev.device.submit(OP.READ, 0, [...buffer.gfns.slice(0, 1), Number.NaN], 0, 8, 1)).toBe(0);
+    world.time.settle();
+    buffer.free();
+    await settled(world, dev.close());
+    expect(world.leaks()).toEqual(noLeaks);
+  });
+
   it('is told of to who listens only when it is under way', () => {
     const { world, back, dev } = connected({ persistent });
     const buffer = dev.allocBuffer(1);

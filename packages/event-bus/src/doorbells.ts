@@ -131,6 +131,8 @@ export class Doorbells {
         rest &= rest - 1;
       }
     } catch (error) {
+      // The words of a domain that its handler destroyed may be another's by now.
+      if (domain.dead) throw error;
       // What was not looked at, and the rest of the handler's word, stays selected.
       views.u32[domain.selWord + index]! |= rest;
       views.u8[domain.upcallPendingByte] = 1;

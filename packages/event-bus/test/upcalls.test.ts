@@ -31,6 +31,20 @@ describe.each(PAGES)('the words of $name', ({ offset, layout }) => {
     return { memory, views, runner, channels, own, bytes };
   };
 
+  it('are left alone when a handler that destroyed the domain throws', () => {
+    const { memory, channels, own, runner } = machine();
+    const port = own.bindIpi();
+    own.onUpcall(port, () => {
+      channels.removeDomain(DOM0);
+      // The page is somebody else's from here on.
+      new Uint8Array(memory).fill(0);
+      throw new Error('from the handler');
+    });
+    channels.raise(DOM0, port);
+    expect(() => runner.run(channels)).toThrow('from the handler');
+    expect(new Uint8Array(memory).every((byte) => byte === 0)).toBe(true);
+  });
+
   it('hold a pending bit, its selector and the upcall byte where a guest looks for them', () => {
     const { channels, own, bytes } = machine();
     const last = own.portCount - 1;
