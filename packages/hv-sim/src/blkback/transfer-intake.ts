@@ -58,9 +58,10 @@ export class TransferIntake {
   }
 
   /**
-   * Takes requests of one segment from the ring into the batch, which has room for one at least, at most `most`, as long as the next one is such. In one loop and
-   * without an object for each: nearly all requests pass here. One that is found to be wrong, or to need the long way, stands in
-   * `current` when this returns.
+   * Takes at most `most` requests of one segment from the ring into the batch, which has room for one at least, as long as the next one
+   * is such. In one loop and without an object for each: nearly all requests pass here. One that is found to be wrong, or to need the
+   * long way, stands in `current` when this returns. What was copied of those behind it is forgotten: they are still on the ring, to be
+   * copied and checked anew.
    * @returns the first word of the next request where it is another kind; `NO_MORE`; `ONE_IN_CURRENT`; `ONE_IN_PIECES`.
    */
   takeOnes(batch: TransferBatch, current: BackRequest, bounds: Bounds, most: number, now: number): number {
@@ -120,9 +121,8 @@ export class TransferIntake {
       }
       pages++;
     }
-    const placed = table === undefined ? this.place(batch, before, pages) : this.find(table, batch, before, pages, now);
-    if (placed < pages - before) left = ONE_IN_CURRENT;
-    const taken = placed;
+    const taken = table === undefined ? this.place(batch, before, pages) : this.find(table, batch, before, pages, now);
+    if (taken < pages - before) left = ONE_IN_CURRENT;
     if (left === ONE_IN_CURRENT) takeOut(current, batch, start + taken);
     ring.skipRequests(left === ONE_IN_CURRENT ? taken + 1 : taken);
     batch.count = start + taken;
