@@ -27,8 +27,9 @@ export const DRY = 2;
  *
  * Such a request is kept in a row of eight numbers, half a cache line: 0 its operation and sectors (0: the row is empty), 1 its
  * generation, 2 its reference, 3 its sector, 4 its start, 5 its cookie, 6 what 0 was when its answer was taken. What 7 holds belongs to
- * the ring: the id of the first answer taken together with others in row 0, of the second in row 1. `at` brings it into its shadow for whatever else becomes of
- * it. The words' numbers stand in the code as they are: what is put in place of a call is measured with its names.
+ * the ring: the id of the first answer taken together with others in row 0, of the second in row 1. `at` brings a request into its
+ * shadow for whatever else becomes of it. The words' numbers stand in the code as they are: what is put in place of a call is measured
+ * with its names.
  */
 export class PageRequests {
   private readonly rows: Int32Array;
