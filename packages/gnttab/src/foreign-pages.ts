@@ -8,18 +8,25 @@ const { host_map: HOST_MAP } = GNTMAP;
 /** Handles below it have a row. A hypervisor gives small ones; one that does not costs the index from its first large one on. */
 const HANDLES_MAX = 1 << 20;
 const EMPTY = -1;
+/** What an ended mapping at `vfn` leaves in its row is `ENDED - vfn`. */
+const ENDED = -2;
+/** A granter's number is below it, so that the one of a mapping and the mappings before it make one number. */
+const ORDER = 0x1_0000;
 
 /**
  * Who granted the page mapped at a virtual frame. Until somebody asks, what is noted at each mapping is a row by its handle, which
- * costs next to nothing; from then on an index by frame is kept, because who asks once asks for each page.
+ * costs next to nothing; from then on an index by frame is kept, because who asks once asks for each page. A mapping that was ended
+ * past the table stays known until its page or its handle is mapped again.
  */
 export class ForeignPages {
-  /** By handle: where it is mapped, or -1. */
+  /** By handle: where it is mapped; negative where it is not. */
   private vfns: Float64Array = new Float64Array(64).fill(EMPTY);
-  /** By handle: who granted, and what. */
-  private granters: Int32Array = new Int32Array(64);
+  /** By handle: who granted, and in multiples of `ORDER` how many mappings were noted before. */
+  private granters: Float64Array = new Float64Array(64);
+  /** By handle: what was granted. */
   private grefs: Int32Array = new Int32Array(64);
   private count = 0;
+  private order = 0;
   private index: ForeignIndex | undefined = undefined;
 
   /** Pages mapped. */
@@ -34,10 +41,11 @@ export class ForeignPages {
       return;
     }
     if (handle >= this.vfns.length) this.grow(handle);
-    if (this.vfns[handle] === EMPTY) this.count++;
+    if (this.vfns[handle]! < 0) this.count++;
     this.vfns[handle] = vfn;
-    this.granters[handle] = domid;
+    this.granters[handle] = this.order + domid;
     this.grefs[handle] = gref;
+    this.order += ORDER;
   }
 
   get(vfn: number, out: ForeignPage): boolean {
@@ -49,7 +57,7 @@ export class ForeignPages {
   delete(vfn: number, handle: number): void {
     if (this.index !== undefined) this.index.delete(vfn, handle);
     else if (this.vfns[handle] === vfn) {
-      this.vfns[handle] = EMPTY;
+      this.vfns[handle] = ENDED - vfn;
       this.count--;
     }
   }
@@ -63,17 +71,20 @@ export class ForeignPages {
     const { vfns, granters, grefs } = this;
     const rows = vfns.length;
     let fresh = 0;
+    let { order } = this;
     let i = 0;
     for (; i < count; i++) {
       const op = ops[i]!;
       const { handle } = op;
       if (op.status !== OKAY || (op.flags & HOST_MAP) === 0) break;
       if (!((handle | 0) === handle && handle >= 0 && handle < rows)) break;
-      if (vfns[handle] === EMPTY) fresh++;
+      if (vfns[handle]! < 0) fresh++;
       vfns[handle] = op.vfn;
-      granters[handle] = op.domid;
+      granters[handle] = order + op.domid;
       grefs[handle] = op.ref;
+      order += ORDER;
     }
+    this.order = order;
     this.count += fresh;
     return i;
   }
@@ -86,9 +97,9 @@ export class ForeignPages {
     let i = 0;
     for (; i < count; i++) {
       const op = ops[i]!;
-      const { handle } = op;
-      if (op.status !== OKAY || !(handle >= 0 && handle < rows) || vfns[handle] !== op.vfn) break;
-      vfns[handle] = EMPTY;
+      const { handle, vfn } = op;
+      if (op.status !== OKAY || !(handle >= 0 && handle < rows) || vfns[handle] !== vfn) break;
+      vfns[handle] = ENDED - vfn;
     }
     this.count -= i;
     return i;
@@ -100,7 +111,7 @@ export class ForeignPages {
     const vfns = new Float64Array(rows).fill(EMPTY);
     vfns.set(this.vfns);
     this.vfns = vfns;
-    const granters = new Int32Array(rows);
+    const granters = new Float64Array(rows);
     granters.set(this.granters);
     this.granters = granters;
     const grefs = new Int32Array(rows);
@@ -111,12 +122,19 @@ export class ForeignPages {
   private build(): void {
     const { vfns, granters, grefs } = this;
     const index = new ForeignIndex();
-    for (let handle = 0; handle < vfns.length; handle++) {
-      if (vfns[handle] !== EMPTY) index.set(vfns[handle]!, granters[handle]!, grefs[handle]! >>> 0, handle);
+    const handles = Array.from(vfns.keys()).filter((handle) => vfns[handle] !== EMPTY);
+    handles.sort((a, b) => granters[a]! - granters[b]!);
+    // The last word on a page counts.
+    const last = new Map<number, number>();
+    for (const handle of handles) {
+      const vfn = vfns[handle]!;
+      if (vfn >= 0) last.set(vfn, handle);
+      else last.delete(ENDED - vfn);
     }
+    for (const [vfn, handle] of last) index.set(vfn, granters[handle]! % ORDER, grefs[handle]! >>> 0, handle);
     this.index = index;
     this.vfns = new Float64Array(0);
-    this.granters = new Int32Array(0);
+    this.granters = new Float64Array(0);
     this.grefs = new Int32Array(0);
   }
 }
