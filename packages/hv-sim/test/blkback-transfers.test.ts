@@ -1,7 +1,7 @@
 import { BLKIF_OP, BLKIF_RSP } from '@paravirt/xen-abi';
 import { describe, expect, it } from 'vitest';
 import { type Disk, type Domain, LATER, memoryDisk } from '../src/index.ts';
-import { type Fixture, fixture, type RawFront, statusOf } from './blkback-fixture.ts';
+import { type Fixture, fixture, type RawFront } from './blkback-fixture.ts';
 
 const { READ } = BLKIF_OP;
 const { OKAY } = BLKIF_RSP;
@@ -18,36 +18,6 @@ function readingDisk(read: (store: Disk, args: Parameters<Disk['read']>) => numb
   const store = memoryDisk({ sizeBytes: MIB });
   return Object.assign(Object.create(store) as Disk, { read: (...args: Parameters<Disk['read']>) => read(store, args) });
 }
-
-describe('a disk that throws in the middle of a batch', () => {
-  it('costs no request that it had put off its answer', () => {
-    const waiting: (() => void)[] = [];
-    let broken = false;
-    const disk = readingDisk((store, args) => {
-      const sector = args[2] / 512;
-      if (sector === 8 && broken) throw new Error('the disk throws');
-      if (sector >= 8) return store.read(...args);
-      waiting.push(() => args[4].done(store.read(...args)));
-      return LATER;
-    });
-    const f = fixture({ disk });
-    const front = f.connect();
-    const gref = front.grant(front.page());
-    front.put(READ, 16, [[gref, 0, 7]]);
-    expect(go(f, front)).toHaveLength(1);
-    broken = true;
-    const first = front.put(READ, 0, [[gref, 0, 7]]);
-    front.put(READ, 8, [[gref, 0, 7]]);
-    expect(() => go(f, front)).toThrow('the disk throws');
-    broken = false;
-    const second = front.put(READ, 1, [[gref, 0, 6]]);
-    expect(go(f, front)).toEqual([]);
-    for (const work of waiting.splice(0)) work();
-    const answers = go(f, front);
-    expect([first, second].map((id) => statusOf(answers, id))).toEqual([OKAY, OKAY]);
-    expect(answers).toHaveLength(2);
-  });
-});
 
 describe('a backend domain that dies in the middle of a batch', () => {
   it.each(['a fact', 'a short request', 'a long request'] as const)('reads nothing more into where its pages were: in %s', (way) => {

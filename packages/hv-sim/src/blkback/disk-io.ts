@@ -1,6 +1,7 @@
 import type { MemoryViews } from '@paravirt/gnttab';
 import { BLKIF_OP } from '@paravirt/xen-abi';
-import { type Disk, LATER } from '../disks/disk.ts';
+import { DISK_ERRNO, type Disk, LATER } from '../disks/disk.ts';
+import { DiskError } from '../disks/errors.ts';
 import { type BackRequest, DATA, DONE, POSTFLUSH, PREFLUSH } from './request.ts';
 import type { BlkbackCounters, LocatedPage, MappedMemory } from './types.ts';
 
@@ -9,6 +10,7 @@ export const SECTOR = 512;
 /** The same, and the disk's answer, as plain constants of this module: an exported or imported one is loaded at each use. */
 const BYTES = 512;
 const ASYNC = LATER;
+const EIO: number = DISK_ERRNO.EIO;
 const { READ, WRITE_BARRIER: BARRIER } = BLKIF_OP;
 
 /** Pages of a request, or of several behind one another, as parallel arrays. */
@@ -22,13 +24,16 @@ export interface TransferPages {
 
 /**
  * Hands a request's data to the disk, straight from or to the mapped pages. Segments that follow one another in memory, as machine
- * frames and not only as addresses, are one call.
+ * frames and not only as addresses, are one call. A disk that throws, or answers what is no answer, fails the request with an I/O
+ * error; the error itself is the disk's author's, and is kept until everything around the request is in order.
  */
 export class DiskIo {
   private readonly memory: MappedMemory;
   private readonly page: LocatedPage;
   private readonly disk: Disk;
   private readonly counters: BlkbackCounters;
+  /** The first error that was not thrown on yet, in a list of one: anything can be thrown. */
+  private readonly errors: unknown[] = [];
 
   constructor(memory: MappedMemory, page: LocatedPage, disk: Disk, counters: BlkbackCounters) {
     this.memory = memory;
@@ -37,24 +42,57 @@ export class DiskIo {
     this.counters = counters;
   }
 
+  /** Throws on what the disk threw. */
+  raise(): void {
+    if (this.errors.length > 0) throw this.errors.pop();
+  }
+
+  /** A call threw. @returns what the disk is taken to have answered. */
+  threw(waiter: BackRequest, error: unknown): number {
+    // The disk may have kept it, and tell it some day.
+    waiter.forsaken = true;
+    this.keep(error);
+    return -EIO;
+  }
+
+  private keep(error: unknown): void {
+    if (this.errors.length === 0) this.errors.push(error);
+  }
+
+  /** A call was not simply carried out. */
+  unanswered(waiter: BackRequest, answer: number): false {
+    if (answer === ASYNC) {
+      waiter.waiting++;
+      return false;
+    }
+    const errno = Number.isInteger(answer) && answer < 0;
+    if (!errno) this.keep(new DiskError({ code: 'bad-answer', disk: this.disk.name, answer: String(answer) }));
+    if (waiter.error === 0) waiter.error = errno ? answer : -EIO;
+    return false;
+  }
+
   /** Carries out what comes next of a request, and sets the stage behind it. What came of it is in `waiting` and `error`. */
   carryOut(request: BackRequest): void {
     const { disk } = this;
     const { stage, operation, sector, segments } = request;
     request.stage = DONE;
-    let answer = 0;
-    if (stage === PREFLUSH) {
-      request.stage = DATA;
-      answer = disk.flush(request);
-    } else if (stage === DATA) {
+    if (stage === DATA) {
       if (segments === 0) return;
       const barrier = operation === BARRIER;
       if (barrier && !disk.fua) request.stage = POSTFLUSH;
       const write = operation !== READ;
       this.transfer(request, 0, segments, sector, write, barrier && disk.fua, request, this.locate(request, segments, write));
-    } else if (stage === POSTFLUSH) answer = disk.flush(request);
-    else answer = disk.discard(sector * BYTES, request.sectors * BYTES, request.secure, request);
-    if (answer !== 0) unanswered(request, answer);
+      return;
+    }
+    if (stage === PREFLUSH) request.stage = DATA;
+    let answer = 0;
+    try {
+      if (stage === PREFLUSH || stage === POSTFLUSH) answer = disk.flush(request);
+      else answer = disk.discard(sector * BYTES, request.sectors * BYTES, request.secure, request);
+    } catch (error) {
+      answer = this.threw(request, error);
+    }
+    if (answer !== 0) this.unanswered(request, answer);
   }
 
   /** Where the first `count` pages lie, if that can be told of all together: what `transfer` takes as `located`. */
@@ -111,10 +149,15 @@ export class DiskIo {
         } else next = offsets[i]!;
       } while (next + firstSect[i]! * BYTES === start + bytes && nextViews === views);
       counters.diskCalls++;
-      const answer = write ? disk.write(views, start, offset, bytes, waiter, fua) : disk.read(views, start, offset, bytes, waiter);
+      let answer = 0;
+      try {
+        answer = write ? disk.write(views, start, offset, bytes, waiter, fua) : disk.read(views, start, offset, bytes, waiter);
+      } catch (error) {
+        answer = this.threw(waiter, error);
+      }
       if (answer !== 0) {
-        clean = unanswered(waiter, answer);
-        if (answer < 0) return false;
+        clean = this.unanswered(waiter, answer);
+        if (answer !== ASYNC) return false;
       }
       // A disk that ended this very domain took the pages away: this throws then.
       if (i < end && memory.pages !== mapped) memory.locate(vfns[i]!, !write, page);
@@ -122,11 +165,4 @@ export class DiskIo {
     }
     return clean;
   }
-}
-
-/** A call was not simply carried out. */
-export function unanswered(waiter: BackRequest, answer: number): false {
-  if (answer === ASYNC) waiter.waiting++;
-  else if (answer < 0 && waiter.error === 0) waiter.error = answer;
-  return false;
 }

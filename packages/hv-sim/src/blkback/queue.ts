@@ -89,8 +89,11 @@ export class BackQueue implements RequestOwner, TransferOwner {
   private readonly finished: RequestList = new RequestList();
   /** What was asked last whether it may start never can: there are not so many pages. */
   private hopeless = false;
-  private readonly resumeData = (request: BackRequest, result: number): void => this.dataMapped(request, result);
-  private readonly resumeIndirect = (request: BackRequest, result: number): void => this.indirectMapped(request, result);
+  private readonly resumeData = (request: BackRequest, result: number): void => this.mappedLater(request, result);
+  private readonly resumeIndirect = (request: BackRequest, result: number): void => {
+    this.indirectMapped(request, result);
+    this.raise();
+  };
 
   constructor(setup: QueueSetup) {
     this.setup = setup;
@@ -144,6 +147,7 @@ export class BackQueue implements RequestOwner, TransferOwner {
     }
     if (this.persistent) this.care.tend(this.stopped);
     if (this.inFlight === 0 && this.stopped) this.setup.idle();
+    this.raise();
     return this.cost;
   }
 
@@ -375,6 +379,16 @@ export class BackQueue implements RequestOwner, TransferOwner {
     this.advance(request);
   }
 
+  mappedLater(request: BackRequest, result: number): void {
+    this.dataMapped(request, result);
+    this.raise();
+  }
+
+  /** Throws on what the disk threw; in a turn, at its end. */
+  private raise(): void {
+    if (!this.inTurn) this.io.raise();
+  }
+
   /** Counts a good request and tells of it. */
   private accepted(request: BackRequest): void {
     countRequest(this.counters, request);
@@ -392,7 +406,9 @@ export class BackQueue implements RequestOwner, TransferOwner {
   }
 
   diskDone(request: BackRequest): void {
-    if (this.setup.alive()) this.advance(request);
+    if (!this.setup.alive()) return;
+    this.advance(request);
+    this.raise();
   }
 
   /** The disk is done with the request: its status is known, its pages go. */
@@ -469,6 +485,7 @@ export class BackQueue implements RequestOwner, TransferOwner {
   }
 
   giveBack(request: BackRequest): void {
+    if (request.forsaken) return;
     request.next = this.free;
     this.free = request;
   }

@@ -40,6 +40,8 @@ export class BackRequest extends BlockRequest implements DiskWaiter {
   waiting = 0;
   /** First error of the disk, 0 or a negative errno. */
   error = 0;
+  /** A disk that threw had it as its waiter, so that it is no other request's any more. */
+  forsaken = false;
   /** BLKIF_RSP_*, and why it is not OKAY. */
   status = 0;
   reason = '';

@@ -1,7 +1,7 @@
 import type { EventBus } from '@paravirt/event-bus';
 import { type BackRing, BLKIF_OP, BLKIF_RSP, GNTST } from '@paravirt/xen-abi';
 import type { Disk } from '../disks/disk.ts';
-import { type DiskIo, SECTOR as SECTOR_BYTES, unanswered } from './disk-io.ts';
+import { type DiskIo, SECTOR as SECTOR_BYTES } from './disk-io.ts';
 import type { BlkbackEvents } from './events.ts';
 import { type QueueMappings, RETRYING } from './mapping.ts';
 import type { PersistentGrants } from './persistent-grants.ts';
@@ -43,6 +43,8 @@ export interface TransferOwner {
   giveBack(request: BackRequest): void;
   /** A request of a batch in which not everything could be mapped. */
   dataMapped(request: BackRequest, outcome: number): void;
+  /** The same, outside a turn. */
+  mappedLater(request: BackRequest, outcome: number): void;
   /** The disk refused the request. */
   finish(request: BackRequest): void;
   /** So many requests were answered. */
@@ -92,7 +94,7 @@ export class Transfers implements BatchOwner {
     this.bus = setup.bus;
     this.facts = facts;
     this.intake = new TransferIntake(setup, ring);
-    this.resume = (request, result) => owner.dataMapped(request, result);
+    this.resume = (request, result) => owner.mappedLater(request, result);
   }
 
   /** A turn begins. */
@@ -173,7 +175,7 @@ export class Transfers implements BatchOwner {
     this.count(batch, count);
     let whole = true;
     let waiter = this.spare ?? this.owner.acquire();
-    // A disk that throws leaves none: the one it had may be the record of a request by then.
+    // Where a page that is gone ends this, what it had may be the record of a request by then.
     this.spare = undefined;
     let ones = 0;
     for (let i = 0; i < count; i++) {
@@ -188,12 +190,17 @@ export class Transfers implements BatchOwner {
         ones++;
         const start = offsets[page]! + firstSect[page]! * BYTES;
         const bytes = words[at | SECTORS]! * BYTES;
-        const answer =
-          kind === ONE
-            ? disk.read(located, start, sector * BYTES, bytes, waiter)
-            : disk.write(located, start, sector * BYTES, bytes, waiter, false);
+        let answer = 0;
+        try {
+          answer =
+            kind === ONE
+              ? disk.read(located, start, sector * BYTES, bytes, waiter)
+              : disk.write(located, start, sector * BYTES, bytes, waiter, false);
+        } catch (error) {
+          answer = io.threw(waiter, error);
+        }
         if (answer === 0) continue;
-        unanswered(waiter, answer);
+        io.unanswered(waiter, answer);
       } else {
         const write = (kind & OPERATION_MASK) !== READ;
         if (io.transfer(batch, page, kind >>> SEGMENTS_SHIFT, sectorOf(batch, i), write, false, waiter, located)) continue;

@@ -87,16 +87,21 @@ export class Turns {
     if (this.first === undefined) this.last = undefined;
     taker.queued = false;
     const queue = taker.first;
-    if (queue !== undefined) {
-      taker.credit = Math.min(taker.credit + this.cost, this.cost);
-      if (taker.credit > 0) {
-        taker.first = queue.nextReady;
-        if (taker.first === undefined) taker.last = undefined;
-        queue.queued = false;
-        taker.credit -= queue.turn(taker.credit);
-      }
-      if (taker.first !== undefined) this.enter(taker);
+    try {
+      if (queue !== undefined) this.turnOf(taker, queue);
+    } finally {
+      // Also where a disk threw: it is no matter of the others'.
+      if (queue !== undefined && taker.first !== undefined) this.enter(taker);
+      if (this.first !== undefined) this.schedule();
     }
-    if (this.first !== undefined) this.schedule();
+  }
+
+  private turnOf(taker: TurnTaker, queue: BackQueue): void {
+    taker.credit = Math.min(taker.credit + this.cost, this.cost);
+    if (taker.credit <= 0) return;
+    taker.first = queue.nextReady;
+    if (taker.first === undefined) taker.last = undefined;
+    queue.queued = false;
+    taker.credit -= queue.turn(taker.credit);
   }
 }

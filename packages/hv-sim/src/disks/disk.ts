@@ -32,7 +32,9 @@ export const DISK_ERRNO: {
  * A disk that answers later does so by the scheduler of the domain that serves it, so that it ends with that domain: nothing is left
  * to read into pages that are somebody else's by then.
  *
- * Every call answers 0, a negative errno, or `LATER`. A call that answers at once has not told its waiter and never will.
+ * Every call answers 0, a negative errno, or `LATER`. A call that answers at once has not told its waiter and never will. A disk has
+ * no reason to throw: one that does, or that answers anything else, fails the request with an I/O error, and whoever runs the machine
+ * is thrown the error when the ring is in order again. What a filter above it counts of that call is then not exact.
  * Calls do not wait for one another: order between two that are under way is the disk's.
  */
 export interface Disk {

@@ -6,6 +6,8 @@ export type DiskRefusal =
   | { code: 'bad-file'; disk: string; path: string; reason: string }
   /** The disk was closed. */
   | { code: 'closed'; disk: string }
+  /** A disk answered a call with what is neither 0, nor a negative errno, nor `LATER`; the request was failed with EIO. */
+  | { code: 'bad-answer'; disk: string; answer: string }
   /** A fault was requested that cannot be (an unknown rule). */
   | { code: 'bad-rule'; filter: string; rule: string; allowed: string };
 
@@ -17,6 +19,8 @@ function describe(refusal: DiskRefusal): string {
       return `${refusal.disk}: ${refusal.path} cannot be used: ${refusal.reason}`;
     case 'closed':
       return `${refusal.disk}: the disk is closed`;
+    case 'bad-answer':
+      return `${refusal.disk} answered ${refusal.answer}; allowed is 0, a negative errno or LATER`;
     case 'bad-rule':
       return `${refusal.filter}: no rule ${refusal.rule}; allowed is ${refusal.allowed}`;
   }

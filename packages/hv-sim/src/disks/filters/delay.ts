@@ -150,9 +150,13 @@ class Delaying extends FilterBase<Tally> implements DelayFilter {
     const now = this.scheduler.now();
     // Calls made from here on are due later; one timer a batch.
     this.armedFor = Number.NEGATIVE_INFINITY;
-    while (this.heap.length > 0 && this.heap[0]!.due <= now) this.carryOut(this.pop());
-    this.armedFor = Number.POSITIVE_INFINITY;
-    if (this.heap.length > 0) this.arm(this.heap[0]!.due);
+    try {
+      while (this.heap.length > 0 && this.heap[0]!.due <= now) this.carryOut(this.pop());
+    } finally {
+      // Also where the disk behind throws: the calls after that one are still to be made.
+      this.armedFor = Number.POSITIVE_INFINITY;
+      if (this.heap.length > 0) this.arm(this.heap[0]!.due);
+    }
   };
 
   private carryOut(call: Call): void {
@@ -162,13 +166,16 @@ class Delaying extends FilterBase<Tally> implements DelayFilter {
     call.views = undefined;
     this.free.push(call);
     const { inner } = this;
-    let answer: number;
-    if (kind === 'read') answer = inner.read(views!, address, offset, bytes, waiter);
-    else if (kind === 'write') answer = inner.write(views!, address, offset, bytes, waiter, flag);
-    else if (kind === 'flush') answer = inner.flush(waiter);
-    else if (kind === 'discard') answer = inner.discard(offset, bytes, flag, waiter);
-    else answer = inner.writeZeroes(offset, bytes, waiter);
-    if (answer !== LATER) waiter.done(answer);
+    let answer = -DISK_ERRNO.EIO;
+    try {
+      if (kind === 'read') answer = inner.read(views!, address, offset, bytes, waiter);
+      else if (kind === 'write') answer = inner.write(views!, address, offset, bytes, waiter, flag);
+      else if (kind === 'flush') answer = inner.flush(waiter);
+      else if (kind === 'discard') answer = inner.discard(offset, bytes, flag, waiter);
+      else answer = inner.writeZeroes(offset, bytes, waiter);
+    } finally {
+      if (answer !== LATER) waiter.done(answer);
+    }
   }
 
   private before(a: Call, b: Call): boolean {
