@@ -1,4 +1,9 @@
-import { type DiskWaiter, LATER } from './disk.ts';
+import { DISK_ERRNO, type DiskWaiter, LATER } from './disk.ts';
+
+/** What is told to a waiter whom nobody asks whether the answer is one: what is none is an I/O error. */
+export function errnoOf(answer: number): number {
+  return answer <= 0 ? answer : -DISK_ERRNO.EIO;
+}
 
 /** Several calls to a disk that are one call to whoever waits: told once, with the first error. Used again when it is over. */
 export class Gather implements DiskWaiter {
@@ -25,7 +30,7 @@ export class Gather implements DiskWaiter {
   /** Notes what a call answered that was given this as its waiter. @returns the first error so far, or 0. */
   call(answer: number): number {
     if (answer === LATER) this.pending++;
-    else if (answer < 0 && this.status === 0) this.status = answer;
+    else if (answer !== 0 && this.status === 0) this.status = answer;
     return this.status;
   }
 
@@ -41,13 +46,13 @@ export class Gather implements DiskWaiter {
   }
 
   done(status: number): void {
-    if (status < 0 && this.status === 0) this.status = status;
+    if (status !== 0 && this.status === 0) this.status = status;
     this.pending--;
     if (this.pending > 0 || !this.ended) return;
     const waiter = this.waiter!;
     const result = this.status;
     this.release();
-    waiter.done(result);
+    waiter.done(errnoOf(result));
   }
 
   private release(): void {

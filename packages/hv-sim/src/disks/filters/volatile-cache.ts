@@ -2,7 +2,7 @@ import type { MemoryViews } from '@paravirt/gnttab';
 import type { Random } from '../../time/random.ts';
 import { DISK_ERRNO, type Disk, type DiskWaiter, LATER } from '../disk.ts';
 import { checkedBytes } from '../errors.ts';
-import { GatherPool } from '../gather.ts';
+import { errnoOf, GatherPool } from '../gather.ts';
 import { type DiskFilter, FilterBase, ownViews, Tally } from './filter.ts';
 
 /** Longest write to the disk behind, in bytes. */
@@ -49,8 +49,18 @@ export interface VolatileCacheFilter extends DiskFilter {
   powerCut(survivors?: Survivors): PowerCut;
 }
 
+/** What was written to a sector at one time. */
+interface Version {
+  readonly bytes: Uint8Array;
+  /** Versions are numbered over all sectors: what has a lower number is older. */
+  readonly number: number;
+}
+
 /** A sector's versions since its last flush, oldest first. */
-type Versions = Uint8Array[];
+type Versions = Version[];
+
+/** What waits for the end of a write-back, which is told how that went. */
+type Turn = (status: number) => void;
 
 class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
   readonly kind = 'volatile-cache';
@@ -61,11 +71,16 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
   private readonly dirty: Map<number, Versions> = new Map();
   private readonly gathers: GatherPool = new GatherPool();
   private readonly zero: Uint8Array;
-  /** A write-back is under way; what must wait for it, in order. */
+  /** Number of the next version. */
+  private next = 0;
+  /** A write-back is under way, or is to begin; what must wait for it, in order. */
   private writingBack = false;
-  private queue: (() => void)[] = [];
+  private readonly queue: Turn[] = [];
+  /** Calls under way that went straight to the disk behind, and the write-back that begins when they are over. */
+  private passing = 0;
+  private begin: (() => void) | undefined = undefined;
   /** Those who wait for the next flush. */
-  private flushers: DiskWaiter[] = [];
+  private readonly flushers: DiskWaiter[] = [];
   /** Counts power cuts: what was begun before one must not end after it. */
   private life = 0;
 
@@ -97,31 +112,23 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
       const versions = this.dirty.get(at);
       const to = address + (at - first) * sector;
       if (versions !== undefined) {
-        views.u8.set(versions[versions.length - 1]!, to);
+        views.u8.set(versions[versions.length - 1]!.bytes, to);
         at++;
         continue;
       }
       let stop = at + 1;
       while (stop < end && !this.dirty.has(stop)) stop++;
-      if (gather.call(this.inner.read(views, to, at * sector, (stop - at) * sector, gather)) < 0) break;
+      if (gather.call(this.inner.read(views, to, at * sector, (stop - at) * sector, gather)) !== 0) break;
       at = stop;
     }
     return gather.end();
   }
 
   override write(views: MemoryViews, address: number, offset: number, bytes: number, waiter: DiskWaiter, fua: boolean): number {
-    if (!this.enabled) {
-      return this.through(() => this.dropping(offset, bytes, this.inner.write(views, address, offset, bytes, waiter, fua)), waiter);
-    }
+    if (!this.enabled) return this.through(offset, bytes, waiter, (told) => this.inner.write(views, address, offset, bytes, told, fua));
     if (this.readonly) return -DISK_ERRNO.EROFS;
-    if (this.dirtyBytes + bytes > this.limit && this.dirty.size > 0) {
-      if (!this.writingBack) {
-        const failed = this.writeBack();
-        if (failed !== 0) return failed;
-      }
-      // A disk behind that answers later leaves the cache full: the write waits, so that memory stays bounded.
-      if (this.writingBack) return this.later(() => this.write(views, address, offset, bytes, waiter, fua), waiter);
-    }
+    const full = this.makeRoom(bytes, waiter, () => this.write(views, address, offset, bytes, waiter, fua));
+    if (full !== 0) return full;
     const sector = this.sectorBytes;
     for (let done = 0; done < bytes; done += sector)
       this.keep((offset + done) / sector, views.u8.slice(address + done, address + done + sector));
@@ -130,16 +137,18 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
 
   override writeZeroes(offset: number, bytes: number, waiter: DiskWaiter): number {
     if (!this.enabled || bytes > ZERO_KEPT_BYTES) {
-      return this.through(() => this.dropping(offset, bytes, this.inner.writeZeroes(offset, bytes, waiter)), waiter);
+      return this.through(offset, bytes, waiter, (told) => this.inner.writeZeroes(offset, bytes, told));
     }
     if (this.readonly) return -DISK_ERRNO.EROFS;
+    const full = this.makeRoom(bytes, waiter, () => this.writeZeroes(offset, bytes, waiter));
+    if (full !== 0) return full;
     const sector = this.sectorBytes;
     for (let done = 0; done < bytes; done += sector) this.keep((offset + done) / sector, this.zero);
     return 0;
   }
 
   override discard(offset: number, bytes: number, secure: boolean, waiter: DiskWaiter): number {
-    return this.through(() => this.dropping(offset, bytes, this.inner.discard(offset, bytes, secure, waiter)), waiter);
+    return this.through(offset, bytes, waiter, (told) => this.inner.discard(offset, bytes, secure, told));
   }
 
   override flush(waiter: DiskWaiter): number {
@@ -151,7 +160,7 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
     let now = true;
     this.clean((status) => {
       if (now) answer = status;
-      else waiter.done(status);
+      else waiter.done(errnoOf(status));
     });
     now = false;
     return answer;
@@ -169,7 +178,7 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
       else {
         if (chosen === count) cut.newest++;
         else cut.older++;
-        views.u8.set(versions[chosen - 1]!);
+        views.u8.set(versions[chosen - 1]!.bytes);
         this.inner.write(views, 0, number * sector, sector, NOBODY, false);
       }
     }
@@ -181,9 +190,12 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
     this.dirty.clear();
     this.dirtyBytes = 0;
     this.writingBack = false;
+    const { begin } = this;
+    this.begin = undefined;
     const queue = this.queue.splice(0);
     for (const waiter of this.flushers.splice(0)) waiter.done(-DISK_ERRNO.EIO);
-    for (const work of queue) work();
+    begin?.();
+    for (const turn of queue) turn(-DISK_ERRNO.EIO);
     return cut;
   }
 
@@ -192,46 +204,98 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
     return this.dirty.size === 0 ? super.extentAt(offset) : this.sizeBytes - offset;
   }
 
-  private keep(number: number, bytes: Uint8Array): void {
-    const versions = this.dirty.get(number);
-    if (versions === undefined) this.dirty.set(number, [bytes]);
-    else versions.push(bytes);
+  private keep(sector: number, bytes: Uint8Array): void {
+    const versions = this.dirty.get(sector);
+    const version = { bytes, number: this.next++ };
+    if (versions === undefined) this.dirty.set(sector, [version]);
+    else versions.push(version);
     this.dirtyBytes += this.sectorBytes;
   }
 
-  /** What goes straight to the disk behind must not overtake a write-back of the same sectors. */
-  private through(call: () => number, waiter: DiskWaiter): number {
-    return this.writingBack ? this.later(call, waiter) : call();
+  /** @returns 0 where there is room, or what a write is answered that must wait for it, or cannot have it. */
+  private makeRoom(bytes: number, waiter: DiskWaiter, again: () => number): number {
+    if (this.dirtyBytes + bytes <= this.limit || this.dirty.size === 0) return 0;
+    if (!this.writingBack) {
+      const failed = this.writeBack();
+      if (failed !== 0) return failed;
+    }
+    // A disk behind that answers later leaves the cache full: the write waits, so that memory stays bounded.
+    return this.writingBack ? this.later(waiter, (status) => (status === 0 ? again() : status)) : 0;
   }
 
-  private later(call: () => number, waiter: DiskWaiter): number {
+  /**
+   * Calls the disk behind, whose answer is this one's. A write-back and such a call must not overtake one another where they meet: each
+   * waits for the other. What the cache had of the range before is void when the call has succeeded, and not earlier: it was answered.
+   */
+  private through(offset: number, bytes: number, waiter: DiskWaiter, call: (told: DiskWaiter) => number): number {
+    if (this.writingBack) return this.later(waiter, () => this.through(offset, bytes, waiter, call));
+    const before = this.next;
+    let over = false;
+    const done = (status: number): void => {
+      if (over) return;
+      over = true;
+      this.passing--;
+      if (status === 0) this.drop(offset, bytes, before);
+      try {
+        waiter.done(status);
+      } finally {
+        this.beginWaiting();
+      }
+    };
+    this.passing++;
+    let answer = -DISK_ERRNO.EIO;
+    try {
+      answer = call({ done });
+    } finally {
+      if (answer !== LATER && !over) {
+        over = true;
+        this.passing--;
+        if (answer === 0) this.drop(offset, bytes, before);
+        this.beginWaiting();
+      }
+    }
+    return answer;
+  }
+
+  private beginWaiting(): void {
+    const { begin } = this;
+    if (this.passing > 0 || begin === undefined) return;
+    this.begin = undefined;
+    begin();
+  }
+
+  /** Has `call` wait for the end of the write-back. */
+  private later(waiter: DiskWaiter, call: (status: number) => number): number {
     const { life } = this;
-    this.queue.push(() => {
-      const answer = life === this.life ? call() : -DISK_ERRNO.EIO;
-      if (answer !== LATER) waiter.done(answer);
+    this.queue.push((status) => {
+      let answer = -DISK_ERRNO.EIO;
+      try {
+        if (life === this.life) answer = call(status);
+      } finally {
+        if (answer !== LATER) waiter.done(errnoOf(answer));
+      }
     });
     return LATER;
   }
 
-  /** The range was overwritten behind the cache's back: what waited for it is void. */
-  private dropping(offset: number, bytes: number, answer: number): number {
-    if (answer < 0) return answer;
+  /** Forgets the versions of a range that are older than number `before`. */
+  private drop(offset: number, bytes: number, before: number): void {
     const sector = this.sectorBytes;
     const first = offset / sector;
     const end = (offset + bytes) / sector;
     if (end - first > this.dirty.size) {
-      for (const number of [...this.dirty.keys()]) if (number >= first && number < end) this.forget(number, Number.POSITIVE_INFINITY);
-    } else for (let number = first; number < end; number++) this.forget(number, Number.POSITIVE_INFINITY);
-    return answer;
+      for (const at of [...this.dirty.keys()]) if (at >= first && at < end) this.forget(at, before);
+    } else for (let at = first; at < end; at++) this.forget(at, before);
   }
 
-  /** Drops the oldest `count` versions of a sector. */
-  private forget(number: number, count: number): void {
-    const versions = this.dirty.get(number);
+  /** Forgets the versions of a sector that are older than number `before`. */
+  private forget(sector: number, before: number): void {
+    const versions = this.dirty.get(sector);
     if (versions === undefined) return;
-    const gone = Math.min(count, versions.length);
+    let gone = 0;
+    while (gone < versions.length && versions[gone]!.number < before) gone++;
     this.dirtyBytes -= gone * this.sectorBytes;
-    if (gone === versions.length) this.dirty.delete(number);
+    if (gone === versions.length) this.dirty.delete(sector);
     else versions.splice(0, gone);
   }
 
@@ -247,31 +311,58 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
   /** Writes the newest version of every sector, then flushes the disk behind; `done` is told, perhaps before this returns. */
   private clean(done: (status: number) => void): void {
     const { life } = this;
-    const numbers = [...this.dirty.keys()].sort((a, b) => a - b);
-    const counts = numbers.map((number) => this.dirty.get(number)!.length);
     this.writingBack = true;
+    const begin = (): void => {
+      if (life === this.life) this.cleanNow(done);
+      else done(-DISK_ERRNO.EIO);
+    };
+    if (this.passing > 0) this.begin = begin;
+    else begin();
+  }
+
+  private cleanNow(done: (status: number) => void): void {
+    const { life } = this;
+    const sectors = [...this.dirty.keys()].sort((a, b) => a - b);
+    const before = this.next;
+    let over = false;
     const finish = (status: number): void => {
+      if (over) return;
+      over = true;
       if (life !== this.life) {
         done(-DISK_ERRNO.EIO);
         return;
       }
-      if (status === 0) for (let i = 0; i < numbers.length; i++) this.forget(numbers[i]!, counts[i]!);
+      if (status === 0) for (const sector of sectors) this.forget(sector, before);
       this.writingBack = false;
-      done(status);
-      this.goOn();
+      try {
+        done(status);
+      } finally {
+        this.goOn(status);
+      }
     };
     const flushInner = (status: number): void => {
       if (status !== 0 || life !== this.life) {
         finish(status);
         return;
       }
-      const answer = this.inner.flush({ done: finish });
-      if (answer !== LATER) finish(answer);
+      let answer = -DISK_ERRNO.EIO;
+      try {
+        answer = this.inner.flush({ done: finish });
+      } finally {
+        if (answer !== LATER) finish(answer);
+      }
     };
     const gather = this.gathers.take({ done: flushInner });
-    this.writeRuns(numbers, (views, offset, bytes) => gather.call(this.inner.write(views, 0, offset, bytes, gather, false)));
-    const answer = gather.end();
-    if (answer !== LATER) flushInner(answer);
+    let written = false;
+    try {
+      this.writeRuns(sectors, (views, offset, bytes) => gather.call(this.inner.write(views, 0, offset, bytes, gather, false)));
+      written = true;
+    } finally {
+      // Also where the disk behind throws: whoever waits is told.
+      if (!written) gather.call(-DISK_ERRNO.EIO);
+      const answer = gather.end();
+      if (answer !== LATER) flushInner(answer);
+    }
   }
 
   /** Calls `write` for each run of neighbours among the sectors, until it gives an error. */
@@ -284,20 +375,30 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
       const views = ownViews((end - i) * sector);
       for (let k = i; k < end; k++) {
         const versions = this.dirty.get(numbers[k]!)!;
-        views.u8.set(versions[versions.length - 1]!, (k - i) * sector);
+        views.u8.set(versions[versions.length - 1]!.bytes, (k - i) * sector);
       }
-      if (write(views, numbers[i]! * sector, (end - i) * sector) < 0) return;
+      if (write(views, numbers[i]! * sector, (end - i) * sector) !== 0) return;
       i = end;
     }
   }
 
   /** After a write-back: those who waited have their turn, and all flushes that came meanwhile are one. */
-  private goOn(): void {
-    while (this.queue.length > 0 && !this.writingBack) this.queue.shift()!();
-    if (this.writingBack || this.flushers.length === 0) return;
+  private goOn(status: number): void {
+    try {
+      while (this.queue.length > 0 && !this.writingBack) this.queue.shift()!(status);
+    } finally {
+      if (!this.writingBack) {
+        // A turn that threw leaves others behind it.
+        if (this.queue.length > 0) this.goOn(status);
+        else if (this.flushers.length > 0) this.flushAgain();
+      }
+    }
+  }
+
+  private flushAgain(): void {
     const waiters = this.flushers.splice(0);
     this.clean((status) => {
-      for (const waiter of waiters) waiter.done(status);
+      for (const waiter of waiters) waiter.done(errnoOf(status));
     });
   }
 }
