@@ -245,6 +245,22 @@ describe('the delay filter', () => {
     expect(waiter.told).toEqual([-9]);
   });
 
+  it('fails what the disk became too small for, also where it has grown again when that is due', () => {
+    const machine = createMachine({ seed: 1, ramBytes: MIB });
+    const inner = memoryDisk({ sizeBytes: MIB });
+    const disk = delayFilter(inner, { scheduler: machine.scheduler, ticks: 3 });
+    const waiter = keeping();
+    put(disk, MIB - 512, 512, 1, waiter);
+    disk.discard(MIB / 2 - 512, 1024, false, waiter);
+    put(disk, MIB / 2 - 512, 512, 2, waiter);
+    disk.flush(waiter);
+    inner.resize(MIB / 2);
+    inner.resize(MIB);
+    machine.run();
+    expect(waiter.told).toEqual([-5, -5, 0, 0]);
+    expect([get(inner, MIB - 512, 512)[0], get(inner, MIB / 2 - 512, 512)[0]]).toEqual([0, 2]);
+  });
+
   it('refuses times that make no sense', () => {
     const machine = createMachine({ seed: 1, ramBytes: MIB });
     const { scheduler } = machine;

@@ -100,6 +100,47 @@ describe('the volatile cache over a disk that answers later', () => {
   });
 });
 
+describe('the volatile cache over a disk that becomes smaller', () => {
+  it('forgets what was cut off: it neither comes back nor is written behind the end', () => {
+    const inner = memoryDisk({ sizeBytes: MIB });
+    const writes: number[] = [];
+    const watched = Object.assign(Object.create(inner) as Disk, {
+      write: (...args: Parameters<Disk['write']>) => {
+        writes.push(args[2] + args[3]);
+        return inner.write(...args);
+      },
+    });
+    const disk = volatileCacheFilter(watched, { random: createRandom(1) });
+    put(disk, MIB / 2 - 512, 1024, 5);
+    inner.resize(MIB / 2);
+    expect([disk.dirtySectors, disk.dirtyBytes, disk.sizeBytes]).toEqual([1, 512, MIB / 2]);
+    expect(disk.flush(nobody)).toBe(0);
+    inner.resize(MIB);
+    expect([byteAt(disk, MIB / 2 - 512), byteAt(disk, MIB / 2)]).toEqual([5, 0]);
+    expect(writes).toEqual([MIB / 2]);
+  });
+
+  it('writes the rest back where the end was cut off under a flush', () => {
+    const machine = createMachine({ seed: 1, ramBytes: MIB });
+    const inner = memoryDisk({ sizeBytes: MIB });
+    const slow = delayFilter(inner, { scheduler: machine.scheduler, ticks: 2 });
+    const disk = volatileCacheFilter(slow, { random: createRandom(1), cacheBytes: 1024 });
+    const flushed = keeping();
+    const written = keeping();
+    put(disk, MIB / 2 - 512, 1024, 5);
+    disk.flush(flushed);
+    put(disk, MIB - 512, 512, 6, written);
+    put(disk, 0, 512, 7, written);
+    inner.resize(MIB / 2);
+    machine.run();
+    expect([flushed.told, written.told]).toEqual([[0], [-5, 0]]);
+    inner.resize(MIB);
+    disk.flush(flushed);
+    machine.run();
+    expect([0, MIB / 2 - 512, MIB / 2, MIB - 512].map((offset) => byteAt(inner, offset))).toEqual([7, 5, 0, 0]);
+  });
+});
+
 describe('the volatile cache over a disk that breaks its word', () => {
   const broken = (write: Disk['write']): Disk => Object.assign(Object.create(memoryDisk({ sizeBytes: MIB })) as Disk, { write });
 

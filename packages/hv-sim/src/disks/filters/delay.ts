@@ -1,3 +1,4 @@
+import type { Unsubscribable } from '@paravirt/event-bus';
 import type { MemoryViews } from '@paravirt/gnttab';
 import type { SchedulerLike } from 'rxjs';
 import type { Random } from '../../time/random.ts';
@@ -38,6 +39,8 @@ class Call {
   bytes = 0;
   /** `fua` of a write, `secure` of a discard. */
   flag = false;
+  /** The disk became too small for it. */
+  cut = false;
   waiter: DiskWaiter | undefined = undefined;
   due = 0;
   order = 0;
@@ -56,6 +59,7 @@ class Delaying extends FilterBase<Tally> implements DelayFilter {
   private order = 0;
   private timer: { unsubscribe(): void } | undefined = undefined;
   private armedFor: number = Number.POSITIVE_INFINITY;
+  private readonly resized: Unsubscribable | undefined;
 
   constructor(inner: Disk, options: DelayOptions) {
     super(inner, [new Tally('delay', Number.POSITIVE_INFINITY)]);
@@ -72,6 +76,7 @@ class Delaying extends FilterBase<Tally> implements DelayFilter {
     this.ticks = { read: readTicks, write: writeTicks, flush: flushTicks, discard: discardTicks, zero: discardTicks };
     this.jitter = jitterTicks;
     this.random = options.random?.split('delay');
+    this.resized = inner.onResize?.(() => this.cutOff());
   }
 
   get waiting(): number {
@@ -100,9 +105,16 @@ class Delaying extends FilterBase<Tally> implements DelayFilter {
 
   override close(): void {
     this.timer?.unsubscribe();
+    this.resized?.unsubscribe();
     this.armedFor = Number.POSITIVE_INFINITY;
     for (const call of this.heap.splice(0)) call.waiter?.done(-DISK_ERRNO.EBADF);
     super.close();
+  }
+
+  /** What waits behind the disk's end fails when it is due, also where the disk has grown again by then. */
+  private cutOff(): void {
+    const { sizeBytes } = this;
+    for (const call of this.heap) if (call.offset + call.bytes > sizeBytes) call.cut = true;
   }
 
   private prompt(kind: Kind): boolean {
@@ -130,6 +142,7 @@ class Delaying extends FilterBase<Tally> implements DelayFilter {
     call.offset = offset;
     call.bytes = bytes;
     call.flag = flag;
+    call.cut = false;
     call.waiter = waiter;
     call.due = this.scheduler.now() + this.ticks[kind] + (this.jitter > 0 ? this.random!.unit() * this.jitter : 0);
     call.order = this.order++;
@@ -160,7 +173,7 @@ class Delaying extends FilterBase<Tally> implements DelayFilter {
   };
 
   private carryOut(call: Call): void {
-    const { kind, views, address, offset, bytes, flag } = call;
+    const { kind, views, address, offset, bytes, flag, cut } = call;
     const waiter = call.waiter!;
     call.waiter = undefined;
     call.views = undefined;
@@ -168,6 +181,7 @@ class Delaying extends FilterBase<Tally> implements DelayFilter {
     const { inner } = this;
     let answer = -DISK_ERRNO.EIO;
     try {
+      if (cut) return;
       if (kind === 'read') answer = inner.read(views!, address, offset, bytes, waiter);
       else if (kind === 'write') answer = inner.write(views!, address, offset, bytes, waiter, flag);
       else if (kind === 'flush') answer = inner.flush(waiter);
@@ -223,6 +237,7 @@ class Delaying extends FilterBase<Tally> implements DelayFilter {
 
 /**
  * Makes every call answer later: it reaches the disk when its time has come. What is due at once completes in one item of the run queue.
+ * A call that the disk became too small for meanwhile does not reach it, and fails with EIO.
  * @throws {DiskError} `bad-option`.
  */
 export function delayFilter(inner: Disk, options: DelayOptions): DelayFilter {

@@ -1,3 +1,4 @@
+import type { Unsubscribable } from '@paravirt/event-bus';
 import type { MemoryViews } from '@paravirt/gnttab';
 import type { Random } from '../../time/random.ts';
 import { DISK_ERRNO, type Disk, type DiskWaiter, LATER } from '../disk.ts';
@@ -71,6 +72,8 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
   private readonly dirty: Map<number, Versions> = new Map();
   private readonly gathers: GatherPool = new GatherPool();
   private readonly zero: Uint8Array;
+  private readonly resized: Unsubscribable | undefined;
+  private resizes = 0;
   /** Number of the next version. */
   private next = 0;
   /** A write-back is under way, or is to begin; what must wait for it, in order. */
@@ -89,6 +92,7 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
     this.random = random.split('volatile-cache');
     this.limit = checkedBytes('volatile cache', 'cacheBytes', cacheBytes, 0, 2 ** 40, 1);
     this.zero = new Uint8Array(inner.sectorBytes);
+    this.resized = inner.onResize?.(() => this.forgetBeyond());
   }
 
   override get volatileCache(): boolean {
@@ -127,7 +131,7 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
   override write(views: MemoryViews, address: number, offset: number, bytes: number, waiter: DiskWaiter, fua: boolean): number {
     if (!this.enabled) return this.through(offset, bytes, waiter, (told) => this.inner.write(views, address, offset, bytes, told, fua));
     if (this.readonly) return -DISK_ERRNO.EROFS;
-    const full = this.makeRoom(bytes, waiter, () => this.write(views, address, offset, bytes, waiter, fua));
+    const full = this.makeRoom(offset, bytes, waiter, () => this.write(views, address, offset, bytes, waiter, fua));
     if (full !== 0) return full;
     const sector = this.sectorBytes;
     for (let done = 0; done < bytes; done += sector)
@@ -140,7 +144,7 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
       return this.through(offset, bytes, waiter, (told) => this.inner.writeZeroes(offset, bytes, told));
     }
     if (this.readonly) return -DISK_ERRNO.EROFS;
-    const full = this.makeRoom(bytes, waiter, () => this.writeZeroes(offset, bytes, waiter));
+    const full = this.makeRoom(offset, bytes, waiter, () => this.writeZeroes(offset, bytes, waiter));
     if (full !== 0) return full;
     const sector = this.sectorBytes;
     for (let done = 0; done < bytes; done += sector) this.keep((offset + done) / sector, this.zero);
@@ -204,6 +208,11 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
     return this.dirty.size === 0 ? super.extentAt(offset) : this.sizeBytes - offset;
   }
 
+  override close(): void {
+    this.resized?.unsubscribe();
+    super.close();
+  }
+
   private keep(sector: number, bytes: Uint8Array): void {
     const versions = this.dirty.get(sector);
     const version = { bytes, number: this.next++ };
@@ -213,14 +222,14 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
   }
 
   /** @returns 0 where there is room, or what a write is answered that must wait for it, or cannot have it. */
-  private makeRoom(bytes: number, waiter: DiskWaiter, again: () => number): number {
+  private makeRoom(offset: number, bytes: number, waiter: DiskWaiter, again: () => number): number {
     if (this.dirtyBytes + bytes <= this.limit || this.dirty.size === 0) return 0;
     if (!this.writingBack) {
       const failed = this.writeBack();
       if (failed !== 0) return failed;
     }
     // A disk behind that answers later leaves the cache full: the write waits, so that memory stays bounded.
-    return this.writingBack ? this.later(waiter, (status) => (status === 0 ? again() : status)) : 0;
+    return this.writingBack ? this.later(offset, bytes, waiter, (status) => (status === 0 ? again() : status)) : 0;
   }
 
   /**
@@ -228,7 +237,7 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
    * waits for the other. What the cache had of the range before is void when the call has succeeded, and not earlier: it was answered.
    */
   private through(offset: number, bytes: number, waiter: DiskWaiter, call: (told: DiskWaiter) => number): number {
-    if (this.writingBack) return this.later(waiter, () => this.through(offset, bytes, waiter, call));
+    if (this.writingBack) return this.later(offset, bytes, waiter, () => this.through(offset, bytes, waiter, call));
     const before = this.next;
     let over = false;
     const done = (status: number): void => {
@@ -264,13 +273,13 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
     begin();
   }
 
-  /** Has `call` wait for the end of the write-back. */
-  private later(waiter: DiskWaiter, call: (status: number) => number): number {
+  /** Has `call` wait for the end of the write-back. The disk may have become smaller by then. */
+  private later(offset: number, bytes: number, waiter: DiskWaiter, call: (status: number) => number): number {
     const { life } = this;
     this.queue.push((status) => {
       let answer = -DISK_ERRNO.EIO;
       try {
-        if (life === this.life) answer = call(status);
+        if (life === this.life && offset + bytes <= this.sizeBytes) answer = call(status);
       } finally {
         if (answer !== LATER) waiter.done(errnoOf(answer));
       }
@@ -299,6 +308,13 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
     else versions.splice(0, gone);
   }
 
+  /** What lies behind the disk's end is gone: it must not come back when the disk grows again, nor reach what lies there. */
+  private forgetBeyond(): void {
+    this.resizes++;
+    const end = this.sizeBytes / this.sectorBytes;
+    for (const at of [...this.dirty.keys()]) if (at >= end) this.forget(at, this.next);
+  }
+
   /** @returns the error where it ended at once with one, or 0. */
   private writeBack(): number {
     let failed = 0;
@@ -321,7 +337,7 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
   }
 
   private cleanNow(done: (status: number) => void): void {
-    const { life } = this;
+    const { life, resizes } = this;
     const sectors = [...this.dirty.keys()].sort((a, b) => a - b);
     const before = this.next;
     let over = false;
@@ -330,6 +346,11 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
       over = true;
       if (life !== this.life) {
         done(-DISK_ERRNO.EIO);
+        return;
+      }
+      if (status !== 0 && resizes !== this.resizes) {
+        // What was cut off could not be written; the rest still may.
+        this.cleanNow(done);
         return;
       }
       if (status === 0) for (const sector of sectors) this.forget(sector, before);
