@@ -57,7 +57,7 @@ export abstract class OpenFile extends DiskBase implements ResizableDisk {
   protected readonly path: string;
   private readonly bounce: Uint8Array | undefined;
 
-  constructor(what: string, options: FileDiskOptions) {
+  constructor(what: string, options: FileDiskOptions, discardBytes?: number) {
     const sector = checkedSector(what, 'sectorBytes', options.sectorBytes ?? 512);
     const { path } = options;
     const readonly = options.readonly ?? false;
@@ -87,7 +87,7 @@ export abstract class OpenFile extends DiskBase implements ResizableDisk {
       if (error instanceof DiskError) throw error;
       throw new DiskError({ code: 'bad-file', disk: what, path, reason: codeOf(error) }, { cause: error });
     }
-    super(size, sector, sector, sector);
+    super(size, sector, sector, discardBytes ?? sector);
     this.readonly = readonly;
     this.fd = fd;
     this.path = path;

@@ -4,7 +4,7 @@ import type { MemoryViews } from '@paravirt/gnttab';
 import { DISK_ERRNO, type DiskWaiter, type ResizableDisk } from '../disk.ts';
 import { errnoOf, type FileDiskOptions, OpenFile } from './file-disk.ts';
 
-/** Granule of what is a hole and what is not. */
+/** Granule of what is a hole and what is not, and of discards. */
 const BLOCK = 4096;
 
 /** A disk of a file that has holes. */
@@ -27,7 +27,7 @@ class Sparse extends OpenFile implements SparseDisk {
   private readonly zeroes: Uint8Array = new Uint8Array(BLOCK);
 
   constructor(options: FileDiskOptions) {
-    super('sparse disk', options);
+    super('sparse disk', options, BLOCK);
     const blocks = Math.ceil(this.sizeBytes / BLOCK);
     this.allocated = new Uint8Array(blocks);
     this.stale = new Uint8Array(blocks);
