@@ -169,4 +169,32 @@ describe('a copy-on-write disk', () => {
     expect(disk.extentAt!(0)).toBe(-8192);
     expect(disk.extentAt!(8192)).toBe(512);
   });
+
+  it('keeps its size when its base becomes smaller, and reads as zeroes where the base has lost something', () => {
+    const base = memoryDisk({ sizeBytes: MIB });
+    put(base, 0, MIB, 1);
+    const disk = cowDisk({ base });
+    put(disk, MIB - 4096, 512, 2);
+    base.resize(MIB / 2);
+    base.resize(2 * MIB);
+    put(base, MIB / 2, MIB, 3);
+    expect(disk.sizeBytes).toBe(MIB);
+    const seen = get(disk, 0, MIB);
+    const half = MIB / 2;
+    expect([seen[half - 1], seen[half], seen[MIB - 4097], seen[MIB - 4096], seen[MIB - 1]]).toEqual([1, 0, 0, 2, 0]);
+    expect(disk.extentAt!(half - 512)).toBe(512);
+    expect(disk.extentAt!(half)).toBe(-65_536);
+    expect(get(disk, half, 8192).every((byte) => byte === 0)).toBe(true);
+    expect([put(disk, half, 512, 4), get(disk, half, 1024)[511]]).toEqual([0, 4]);
+  });
+
+  it('shows nothing of what its base grows by', () => {
+    const base = memoryDisk({ sizeBytes: MIB });
+    const disk = cowDisk({ base });
+    let told = 0;
+    disk.onResize!(() => told++);
+    base.resize(2 * MIB);
+    put(base, MIB, MIB, 1);
+    expect([disk.sizeBytes, told, disk.extentAt!(MIB - 4096)]).toEqual([MIB, 0, -4096]);
+  });
 });

@@ -1,3 +1,4 @@
+import type { Unsubscribable } from '@paravirt/event-bus';
 import type { MemoryViews } from '@paravirt/gnttab';
 import { DISK_ERRNO, type Disk, type DiskWaiter } from './disk.ts';
 import { DiskBase } from './disk-base.ts';
@@ -13,7 +14,10 @@ export interface CowDiskOptions {
   readonly keepBase?: boolean;
 }
 
-/** A disk that keeps what is written beside another disk, which stays as it is. */
+/**
+ * A disk that keeps what is written beside another disk, which stays as it is. Its size is its own, the base's when it was made: what
+ * a base that becomes smaller loses reads as zeroes from then on, and what one that grows gets is not seen.
+ */
 export interface CowDisk extends Disk {
   /** Bytes that no longer come from the base. */
   readonly changedBytes: number;
@@ -38,6 +42,9 @@ class Cow extends DiskBase implements CowDisk {
   private readonly base: Disk;
   private readonly keepBase: boolean;
   private readonly perChunk: number;
+  private readonly resized: Unsubscribable | undefined;
+  /** The smallest that the base has been: from here on there is nothing of it. */
+  private baseEnd: number;
   private readonly gathers: GatherPool = new GatherPool();
   private readonly chunks: Map<number, Chunk> = new Map();
 
@@ -47,12 +54,16 @@ class Cow extends DiskBase implements CowDisk {
     this.base = base;
     this.keepBase = keepBase ?? false;
     this.perChunk = CHUNK_BYTES / base.sectorBytes;
+    this.baseEnd = base.sizeBytes;
+    this.resized = base.onResize?.(() => {
+      this.baseEnd = Math.min(this.baseEnd, base.sizeBytes);
+    });
   }
 
   override read(views: MemoryViews, address: number, offset: number, bytes: number, waiter: DiskWaiter): number {
     if (this.closed) return -DISK_ERRNO.EBADF;
     let run = this.runAt(offset, offset + bytes);
-    if (run < 0 && -run === bytes) return this.base.read(views, address, offset, bytes, waiter);
+    if (run < 0 && -run === bytes && offset + bytes <= this.baseEnd) return this.base.read(views, address, offset, bytes, waiter);
     let gather: Gather | undefined;
     let at = address;
     let from = offset;
@@ -63,8 +74,12 @@ class Cow extends DiskBase implements CowDisk {
       const count = Math.abs(run);
       if (run > 0) this.copyOut(views, at, from, count);
       else {
-        gather ??= this.gathers.take(waiter);
-        failed = gather.call(this.base.read(views, at, from, count, gather));
+        const inBase = Math.max(0, Math.min(count, this.baseEnd - from));
+        views.u8.fill(0, at + inBase, at + count);
+        if (inBase > 0) {
+          gather ??= this.gathers.take(waiter);
+          failed = gather.call(this.base.read(views, at, from, inBase, gather));
+        }
       }
       at += count;
       from += count;
@@ -114,9 +129,10 @@ class Cow extends DiskBase implements CowDisk {
 
   extentAt(offset: number): number {
     const run = this.runAt(offset, Math.min(this.sizeBytes, offset - (offset % CHUNK_BYTES) + CHUNK_BYTES));
-    if (run > 0) return run;
-    const under = this.base.extentAt?.(offset) ?? this.sizeBytes - offset;
-    return under > 0 ? Math.min(under, -run) : Math.max(under, run);
+    if (run > 0 || offset >= this.baseEnd) return run;
+    const most = Math.min(-run, this.baseEnd - offset);
+    const under = this.base.extentAt?.(offset) ?? most;
+    return under > 0 ? Math.min(under, most) : Math.max(under, -most);
   }
 
   revert(): void {
@@ -127,6 +143,7 @@ class Cow extends DiskBase implements CowDisk {
   override close(): void {
     if (this.closed) return;
     super.close();
+    this.resized?.unsubscribe();
     this.revert();
     if (!this.keepBase) this.base.close();
   }
@@ -184,7 +201,10 @@ class Cow extends DiskBase implements CowDisk {
   }
 }
 
-/** Makes a copy-on-write disk over another one, of the same size. Memory is taken for stretches of 64 KiB that were written to. */
+/**
+ * Makes a copy-on-write disk over another one, of the size which that has now. Memory is taken for stretches of 64 KiB that were
+ * written to.
+ */
 export function cowDisk(options: CowDiskOptions): CowDisk {
   return new Cow(options);
 }
