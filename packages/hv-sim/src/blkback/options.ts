@@ -26,6 +26,18 @@ function whole(option: string, value: number, min: number, max: number): void {
   }
 }
 
+/** @throws {BlkbackError} `bad-option` unless `value` is true or false. */
+export function checkFlag(option: string, value: boolean): void {
+  if (typeof value === 'boolean') return;
+  throw new BlkbackError({ code: 'bad-option', option, value: String(value), allowed: 'true or false' });
+}
+
+/** @throws {BlkbackError} `bad-option` unless `value` is one of the two. */
+export function checkEither<T extends string>(option: string, value: T, one: T, other: T): void {
+  if (value === one || value === other) return;
+  throw new BlkbackError({ code: 'bad-option', option, value: String(value), allowed: `${one} or ${other}` });
+}
+
 /** @throws {BlkbackError} `bad-option`. */
 export function blkbackSettings(options: BlkbackOptions): BlkbackSettings {
   const settings: BlkbackSettings = { ...DEFAULTS, ...options };
@@ -36,9 +48,7 @@ export function blkbackSettings(options: BlkbackOptions): BlkbackSettings {
   whole('persistentIdleTicks', settings.persistentIdleTicks, 1, 2 ** 31);
   whole('mappedPagesMax', settings.mappedPagesMax, 264, 1 << 20);
   whole('turnCost', settings.turnCost, 1, 1 << 20);
-  if (settings.protocolDefault !== 'x86_32' && settings.protocolDefault !== 'x86_64') {
-    const value = String(settings.protocolDefault);
-    throw new BlkbackError({ code: 'bad-option', option: 'protocolDefault', value, allowed: 'x86_32 or x86_64' });
-  }
+  checkEither('protocolDefault', settings.protocolDefault, 'x86_32', 'x86_64');
+  for (const option of ['persistent', 'adopt', 'flush', 'barrier', 'discard'] as const) checkFlag(option, settings[option]);
   return settings;
 }

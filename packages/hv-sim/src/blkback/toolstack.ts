@@ -1,6 +1,7 @@
 import type { Disk } from '../disks/disk.ts';
 import { BlkbackError, isRefusal } from './errors.ts';
 import { inTransaction, readNode, readUnsigned } from './handshake.ts';
+import { checkEither, checkFlag } from './options.ts';
 import type { BackendStore, BackendTransaction, Blkback } from './types.ts';
 
 /** A permission as the store has it: the first of a list names the owner. */
@@ -81,10 +82,17 @@ export function deviceName(device: number): string {
   return `d${device}`;
 }
 
+function checkChoices({ mode = 'w', deviceType = 'disk', hotplug = 'auto', ...flags }: AttachOptions): void {
+  checkEither('mode', mode, 'r', 'w');
+  checkEither('deviceType', deviceType, 'disk', 'cdrom');
+  checkEither('hotplug', hotplug, 'auto', 'manual');
+  for (const option of ['removable', 'bootable', 'trusted', 'discard'] as const) checkFlag(option, flags[option] ?? true);
+}
+
 /**
  * Gives `frontend` a disk as the toolstack does: both folders in one transaction with libxl's keys and permissions; then, when the
  * backend waits, the hotplug script's keys. What follows is between the two drivers.
- * @throws {BlkbackError} `bad-device`, `device-exists`.
+ * @throws {BlkbackError} `bad-device`, `bad-option`, `device-exists`.
  * @see xen/tools/libs/light/libxl_disk.c, device_disk_add
  */
 export function attachDisk(host: DiskHost, options: AttachOptions): AttachedDisk {
@@ -95,6 +103,7 @@ export function attachDisk(host: DiskHost, options: AttachOptions): AttachedDisk
   if (!Number.isInteger(device) || device < 0 || device > DEVICE_MAX) {
     throw new BlkbackError({ code: 'bad-device', device: String(device), allowed: `a whole number from 0 to ${DEVICE_MAX}` });
   }
+  checkChoices(options);
   const frontendPath = `/local/domain/${frontend}/device/vbd/${device}`;
   const backendPath = `/local/domain/${backend}/backend/vbd/${frontend}/${device}`;
   if (readNode(store, frontendPath) !== undefined) throw new BlkbackError({ code: 'device-exists', frontend, device });

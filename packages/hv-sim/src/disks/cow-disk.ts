@@ -2,6 +2,7 @@ import type { Unsubscribable } from '@paravirt/event-bus';
 import type { MemoryViews } from '@paravirt/gnttab';
 import { DISK_ERRNO, type Disk, type DiskWaiter } from './disk.ts';
 import { DiskBase } from './disk-base.ts';
+import { checkedFlag } from './errors.ts';
 import { type Gather, GatherPool } from './gather.ts';
 
 const CHUNK_BYTES = 1 << 16;
@@ -52,7 +53,7 @@ class Cow extends DiskBase implements CowDisk {
     super(base.sizeBytes, base.sectorBytes, base.physicalSectorBytes, base.sectorBytes);
     this.name = `cow(${base.name})`;
     this.base = base;
-    this.keepBase = keepBase ?? false;
+    this.keepBase = checkedFlag('cow disk', 'keepBase', keepBase ?? false);
     this.perChunk = CHUNK_BYTES / base.sectorBytes;
     this.baseEnd = base.sizeBytes;
     this.resized = base.onResize?.(() => {
@@ -204,6 +205,7 @@ class Cow extends DiskBase implements CowDisk {
 /**
  * Makes a copy-on-write disk over another one, of the size which that has now. Memory is taken for stretches of 64 KiB that were
  * written to.
+ * @throws {DiskError} `bad-option`.
  */
 export function cowDisk(options: CowDiskOptions): CowDisk {
   return new Cow(options);

@@ -52,3 +52,16 @@ export function checkedSector(disk: string, option: string, value: number): numb
   }
   return value;
 }
+
+/** @throws {DiskError} `bad-option` unless `value` is true or false. */
+export function checkedFlag(disk: string, option: string, value: boolean): boolean {
+  if (typeof value !== 'boolean') throw new DiskError({ code: 'bad-option', disk, option, value: String(value), allowed: 'true or false' });
+  return value;
+}
+
+/** @throws {DiskError} `bad-option` unless `value` is one of `choices`. */
+export function checkedChoice<T extends string>(disk: string, option: string, value: T, choices: readonly T[]): T {
+  if (!choices.includes(value))
+    throw new DiskError({ code: 'bad-option', disk, option, value: String(value), allowed: choices.join(', ') });
+  return value;
+}

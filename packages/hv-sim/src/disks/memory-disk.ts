@@ -1,7 +1,7 @@
 import type { MemoryFrame, MemoryViews } from '@paravirt/gnttab';
 import { DISK_ERRNO, type ResizableDisk } from './disk.ts';
 import { DiskBase } from './disk-base.ts';
-import { checkedBytes, checkedSector, DiskError } from './errors.ts';
+import { checkedBytes, checkedFlag, checkedSector, DiskError } from './errors.ts';
 import { PageViews } from './page-views.ts';
 
 const PAGE_BYTES = 4096;
@@ -63,7 +63,7 @@ abstract class MemoryDiskBase extends DiskBase implements MemoryDisk {
       physical,
       Math.max(sector, PAGE_BYTES),
     );
-    this.readonly = options.readonly ?? false;
+    this.readonly = checkedFlag('memory disk', 'readonly', options.readonly ?? false);
   }
 
   abstract override read(views: MemoryViews, address: number, offset: number, bytes: number): number;

@@ -64,8 +64,8 @@ class Delaying extends FilterBase<Tally> implements DelayFilter {
   constructor(inner: Disk, options: DelayOptions) {
     super(inner, [new Tally('delay', Number.POSITIVE_INFINITY)]);
     const { ticks = 0, readTicks = ticks, writeTicks = ticks, flushTicks = ticks, discardTicks = ticks, jitterTicks = 0 } = options;
-    for (const [option, value] of Object.entries({ readTicks, writeTicks, flushTicks, discardTicks, jitterTicks })) {
-      if (!(value >= 0 && value < 2 ** 31)) {
+    for (const [option, value] of Object.entries({ ticks, readTicks, writeTicks, flushTicks, discardTicks, jitterTicks })) {
+      if (!(typeof value === 'number' && value >= 0 && value < 2 ** 31)) {
         throw new DiskError({ code: 'bad-option', disk: 'delay', option, value: String(value), allowed: '0 to 2^31 - 1' });
       }
     }

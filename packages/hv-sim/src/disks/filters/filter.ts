@@ -44,6 +44,11 @@ export interface DiskFilter extends Disk {
   readonly faults: readonly DiskFaultCount[];
 }
 
+/** Whether it is a number, and not below `least`. */
+function within(value: number, least: number): boolean {
+  return typeof value === 'number' && value >= least;
+}
+
 /** A rule at work. */
 export class Trigger implements DiskFaultCount {
   readonly name: string;
@@ -63,13 +68,13 @@ export class Trigger implements DiskFaultCount {
       throw new DiskError({ code: 'bad-rule', filter, rule: `${key} ${String(value)}`, allowed });
     };
     if (!OPS.includes(op)) refuse('op', op, OPS.join(', '));
-    if (probability !== undefined && !(probability >= 0 && probability <= 1)) refuse('probability', probability, '0 to 1');
+    if (probability !== undefined && !(within(probability, 0) && probability <= 1)) refuse('probability', probability, '0 to 1');
     if (probability !== undefined && random === undefined)
       refuse('probability', probability, 'a rule without one: the filter has no random');
     if (atReach !== undefined && !(Number.isInteger(atReach) && atReach >= 1)) refuse('atReach', atReach, 'a whole number from 1');
-    if (times !== undefined && !(times >= 1)) refuse('times', times, '1 or more');
-    if (!(offset >= 0)) refuse('offset', offset, '0 or more');
-    if (!(bytes > 0)) refuse('bytes', bytes, 'more than 0');
+    if (times !== undefined && !within(times, 1)) refuse('times', times, '1 or more');
+    if (!within(offset, 0)) refuse('offset', offset, '0 or more');
+    if (!within(bytes, 0) || bytes === 0) refuse('bytes', bytes, 'more than 0');
     this.name = rule.name ?? `${filter}:${op}#${position}`;
     this.requested = times ?? (probability === undefined ? 1 : Number.POSITIVE_INFINITY);
     this.op = op;

@@ -1,6 +1,7 @@
 import type { MemoryViews } from '@paravirt/gnttab';
 import type { Random } from '../../time/random.ts';
 import { DISK_ERRNO, type Disk, type DiskWaiter } from '../disk.ts';
+import { checkedChoice } from '../errors.ts';
 import { type Gather, GatherPool } from '../gather.ts';
 import { type DiskFaultRule, type DiskFilter, FilterBase, type Trigger, triggers } from './filter.ts';
 
@@ -15,6 +16,8 @@ export interface TornOptions {
   readonly answer?: 'success' | 'error';
 }
 
+const RARELY: readonly DiskFaultRule[] = [{ op: 'write', probability: 0.001 }];
+
 class TornFilter extends FilterBase<Trigger> {
   readonly kind = 'torn';
   private readonly random: Random;
@@ -22,11 +25,11 @@ class TornFilter extends FilterBase<Trigger> {
   private readonly lies: boolean;
   private readonly gathers: GatherPool = new GatherPool();
 
-  constructor(inner: Disk, { rules = [{ op: 'write', probability: 0.001 }], random, pattern, answer }: TornOptions) {
+  constructor(inner: Disk, { rules = RARELY, random, pattern = 'prefix', answer = 'success' }: TornOptions) {
     super(inner, triggers('torn', rules, random));
     this.random = random.split('torn:sectors');
-    this.scatter = pattern === 'scatter';
-    this.lies = answer !== 'error';
+    this.scatter = checkedChoice('torn', 'pattern', pattern, ['prefix', 'scatter']) === 'scatter';
+    this.lies = checkedChoice('torn', 'answer', answer, ['success', 'error']) === 'success';
   }
 
   override write(views: MemoryViews, address: number, offset: number, bytes: number, waiter: DiskWaiter, fua: boolean): number {
@@ -56,7 +59,7 @@ class TornFilter extends FilterBase<Trigger> {
   }
 }
 
-/** Lets only part of a write reach the disk, where the rules say so. @throws {DiskError} `bad-rule`. */
+/** Lets only part of a write reach the disk, where the rules say so. @throws {DiskError} `bad-rule`, `bad-option`. */
 export function tornFilter(inner: Disk, options: TornOptions): DiskFilter {
   return new TornFilter(inner, options);
 }

@@ -2,7 +2,7 @@ import type { Unsubscribable } from '@paravirt/event-bus';
 import type { MemoryViews } from '@paravirt/gnttab';
 import type { Random } from '../../time/random.ts';
 import { DISK_ERRNO, type Disk, type DiskWaiter, LATER } from '../disk.ts';
-import { checkedBytes } from '../errors.ts';
+import { checkedBytes, checkedChoice } from '../errors.ts';
 import { errnoOf, GatherPool } from '../gather.ts';
 import { type DiskFilter, FilterBase, ownViews, Tally } from './filter.ts';
 
@@ -46,6 +46,7 @@ export interface VolatileCacheFilter extends DiskFilter {
   /**
    * Cuts the power: what was not flushed survives or does not, flushes under way fail, and the disk goes on as after power is back.
    * The disk behind must answer at once for this.
+   * @throws {DiskError} `bad-option`.
    */
   powerCut(survivors?: Survivors): PowerCut;
 }
@@ -171,6 +172,7 @@ class VolatileCache extends FilterBase<Tally> implements VolatileCacheFilter {
   }
 
   powerCut(survivors: Survivors = 'random'): PowerCut {
+    checkedChoice('volatile cache', 'survivors', survivors, ['random', 'none', 'all']);
     const cut = { unflushed: this.dirty.size, newest: 0, older: 0, lost: 0 };
     this.life++;
     const sector = this.sectorBytes;

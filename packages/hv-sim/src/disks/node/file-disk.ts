@@ -3,7 +3,7 @@ import { closeSync, constants, fdatasyncSync, fstatSync, ftruncateSync, openSync
 import type { MemoryViews } from '@paravirt/gnttab';
 import { DISK_ERRNO, type ResizableDisk } from '../disk.ts';
 import { DiskBase } from '../disk-base.ts';
-import { checkedBytes, checkedSector, DiskError } from '../errors.ts';
+import { checkedBytes, checkedFlag, checkedSector, DiskError } from '../errors.ts';
 
 const SIZE_MAX: number = 2 ** 50;
 /** Bytes that an unbuffered transfer moves at once. */
@@ -60,13 +60,15 @@ export abstract class OpenFile extends DiskBase implements ResizableDisk {
   constructor(what: string, options: FileDiskOptions, discardBytes?: number) {
     const sector = checkedSector(what, 'sectorBytes', options.sectorBytes ?? 512);
     const { path } = options;
-    const readonly = options.readonly ?? false;
+    const readonly = checkedFlag(what, 'readonly', options.readonly ?? false);
+    const create = checkedFlag(what, 'create', options.create ?? false);
+    const direct = checkedFlag(what, 'direct', options.direct ?? false);
     if (options.sizeBytes !== undefined) checkedBytes(what, 'sizeBytes', options.sizeBytes, sector, SIZE_MAX, sector);
-    else if (options.create)
+    else if (create)
       throw new DiskError({ code: 'bad-option', disk: what, option: 'sizeBytes', value: 'missing', allowed: 'a size with create' });
     let flags = readonly ? constants.O_RDONLY : constants.O_RDWR;
-    if (options.create) flags |= constants.O_CREAT;
-    if (options.direct) flags |= constants.O_DIRECT;
+    if (create) flags |= constants.O_CREAT;
+    if (direct) flags |= constants.O_DIRECT;
     let fd: number;
     try {
       fd = openSync(path, flags, 0o644);
@@ -77,7 +79,7 @@ export abstract class OpenFile extends DiskBase implements ResizableDisk {
     let bounce: Uint8Array | undefined;
     try {
       size = openSize(what, fd, options, sector, readonly);
-      if (options.direct) {
+      if (direct) {
         bounce = alignedBytes(BOUNCE_BYTES);
         // A file system may take the flag and refuse the transfer: better now than at the first request.
         readSync(fd, bounce, 0, sector, 0);
