@@ -1,3 +1,4 @@
+import { Errno } from './constants.ts';
 import { sizedTarget } from './sized-target.ts';
 import type { Done, NbdTarget, ZeroOptions } from './types.ts';
 
@@ -30,30 +31,52 @@ export function alignedTarget(inner: NbdTarget, granule: number): NbdTarget {
   const waiting: { readonly alone: boolean; readonly work: (done: Done) => void; readonly done: Done }[] = [];
   let scheduling = false;
 
+  /** Does `work`, whose end comes once: also where the target throws, or nothing after it would have its turn. */
+  function attempt(work: (done: Done) => void, end: Done): void {
+    let over = false;
+    const once: Done = (errno) => {
+      if (over) return;
+      over = true;
+      end(errno);
+    };
+    try {
+      work(once);
+    } catch (error) {
+      once(Errno.EIO);
+      throw error;
+    }
+  }
+
   /** Runs what may run: any number of aligned changes together, a ragged one alone, in the order they came. */
   function schedule(): void {
     if (scheduling) return;
     scheduling = true;
+    const thrown: unknown[] = [];
     for (let next = waiting[0]; next !== undefined && !exclusive && !(next.alone && changing > 0); next = waiting[0]) {
       waiting.shift();
       changing += 1;
       exclusive = next.alone;
       const { done, work } = next;
-      work((errno) => {
-        changing -= 1;
-        exclusive = false;
-        done(errno);
-        schedule();
-      });
+      try {
+        attempt(work, (errno) => {
+          changing -= 1;
+          exclusive = false;
+          done(errno);
+          schedule();
+        });
+      } catch (error) {
+        thrown.push(error);
+      }
     }
     scheduling = false;
     if (waiting.length > 0 && changing > 0) inner.kick?.();
+    if (thrown.length > 0) throw thrown[0];
   }
 
   function change(alone: boolean, done: Done, work: (done: Done) => void): void {
     if (!alone && !exclusive && waiting.length === 0) {
       changing += 1;
-      work((errno) => {
+      attempt(work, (errno) => {
         changing -= 1;
         done(errno);
         if (waiting.length > 0) schedule();
@@ -73,7 +96,7 @@ export function alignedTarget(inner: NbdTarget, granule: number): NbdTarget {
         return;
       }
       edit(whole);
-      inner.write?.(span.from, whole, fua, done);
+      attempt((end) => inner.write?.(span.from, whole, fua, end), done);
       inner.kick?.();
     });
     inner.kick?.();

@@ -77,10 +77,10 @@ export const Errno = {
 
 const known: readonly number[] = Object.values(Errno);
 
-/** The wire's number for an errno of either sign; what the protocol does not know becomes EIO. */
+/** The wire's number for an errno of either sign; what the protocol does not know becomes EIO, as does what is no errno at all. */
 export function wireErrno(errno: number): number {
   const value = Math.abs(errno);
-  return known.includes(value) ? value : Errno.EIO;
+  return value !== Errno.OK && known.includes(value) ? value : Errno.EIO;
 }
 
 /** Longest export name and option string that the protocol allows, in bytes. */

@@ -15,6 +15,10 @@ export interface Pending {
   /** Holes of what was read are told as holes. */
   sparse: boolean;
   errno: number;
+  /** It has no answer yet. */
+  open: boolean;
+  /** The target threw at it, and may still tell its end: the object is not used again. */
+  forsaken: boolean;
   /** A buffer that holds a write's payload: the pool's, or lent by the target. */
   payload: Uint8Array | undefined;
   lent: boolean;

@@ -25,6 +25,17 @@ export interface NbdServerOptions {
   readonly limits?: Partial<NbdLimits>;
   /** Ends handshakes that take too long. Without one they may take for ever. */
   readonly timer?: NbdTimer;
+  /**
+   * Told of what a target threw; the request was answered EIO, and the connection goes on. Without it the error is thrown where nobody
+   * catches it: a rejection that nothing handles.
+   */
+  readonly onError?: (error: unknown) => void;
+}
+
+function throwOn(error: unknown): void {
+  void Promise.resolve().then(() => {
+    throw error;
+  });
 }
 
 /** A server without sockets: byte streams in, byte streams out. `listen` of `@paravirt/nbd/node` puts it behind a socket. */
@@ -178,7 +189,7 @@ export function createNbdServer(options: NbdServerOptions): NbdServer {
         exports,
         limits,
         options.timer,
-        (terms) => new Transmission({ ...terms, stream, limits, pool, counters }),
+        (terms) => new Transmission({ ...terms, stream, limits, pool, counters, thrown: options.onError ?? throwOn }),
         () => {
           if (open.delete(connection)) counters.connectionsOpen -= 1;
         },

@@ -3,6 +3,7 @@ import { putU32, u16, u32, u64 } from './bytes.ts';
 import {
   Cmd,
   CmdFlag,
+  Errno,
   REQUEST_BYTES,
   REQUEST_MAGIC,
   ReplyFlag,
@@ -11,13 +12,13 @@ import {
   STRUCTURED_REPLY_BYTES,
   wireErrno,
 } from './constants.ts';
-import { allocationOf } from './extents.ts';
 import { ALLOCATION_CONTEXT_ID } from './handshake.ts';
 import type { Pending } from './pending.ts';
-import { DATA_CHUNK_BYTES, putData, withHoles } from './read-reply.ts';
+import { DATA_CHUNK_BYTES, putData } from './read-reply.ts';
 import { dataOf, emptyRegion, LENT_BYTES_MIN, Replies } from './replies.ts';
 import { putChunk, putSimple } from './reply-headers.ts';
 import { refusalOf, type Terms } from './requests.ts';
+import { TargetCalls } from './target-calls.ts';
 import type { NbdCounters, NbdExport, NbdLimits, NbdStream, NbdTarget } from './types.ts';
 
 /**
@@ -34,6 +35,8 @@ export interface TransmissionOptions {
   readonly limits: NbdLimits;
   readonly pool: BufferPool;
   readonly counters: NbdCounters;
+  /** Is given what the target threw. */
+  readonly thrown: (error: unknown) => void;
 }
 
 /** The transmission phase of one connection. @see doc/proto.md of NetworkBlockDevice/nbd, "Transmission" */
@@ -45,6 +48,7 @@ export class Transmission {
   readonly #limits: NbdLimits;
   readonly #pool: BufferPool;
   readonly #counters: NbdCounters;
+  readonly #calls: TargetCalls;
   readonly #replies: Replies;
   readonly #free: Pending[] = [];
   readonly #header: Uint8Array = new Uint8Array(REQUEST_BYTES);
@@ -83,6 +87,7 @@ export class Transmission {
     this.#limits = options.limits;
     this.#pool = options.pool;
     this.#counters = options.counters;
+    this.#calls = new TargetCalls(this.#target, options.thrown);
     this.#replies = new Replies(options.stream, options.pool, this.#target, (bytes) => {
       this.#unsentBytes -= bytes;
       this.#goOn();
@@ -167,7 +172,7 @@ export class Transmission {
     while (at < chunk.length && !this.#dead && !this.#leaving) {
       if (this.#unbegun >= PART_BYTES) {
         this.#unbegun = 0;
-        this.#target.kick?.();
+        this.#calls.kick();
         this.#flush();
       }
       if (this.#skip > 0) {
@@ -193,7 +198,7 @@ export class Transmission {
       }
     }
     this.#unbegun = 0;
-    this.#target.kick?.();
+    this.#calls.kick();
     this.#parsing = false;
     this.#flush();
     this.#goOn();
@@ -217,6 +222,7 @@ export class Transmission {
     pending.cost = 0;
     pending.sparse = false;
     pending.errno = 0;
+    pending.open = true;
     this.#inFlight += 1;
     if (type === Cmd.DISC) {
       this.#release(pending);
@@ -255,14 +261,14 @@ export class Transmission {
       this.#charge(pending, pending.bytes);
       this.#reserveData(pending, SIMPLE_REPLY_BYTES);
       putSimple(pending, pending.region, 0);
-      this.#target.read(pending.offset, dataOf(pending.region, SIMPLE_REPLY_BYTES, pending.bytes), pending.done);
+      this.#calls.read(pending, dataOf(pending.region, SIMPLE_REPLY_BYTES, pending.bytes));
       return;
     }
     pending.sparse = (flags & CmdFlag.DF) === 0 && this.#target.extents !== undefined;
     this.#charge(pending, pending.bytes);
     this.#reserveData(pending, DATA_CHUNK_BYTES);
     putData(pending, pending.region.at, pending.offset, pending.bytes, ReplyFlag.DONE);
-    this.#target.read(pending.offset, dataOf(pending.region, DATA_CHUNK_BYTES, pending.bytes), pending.done);
+    this.#calls.read(pending, dataOf(pending.region, DATA_CHUNK_BYTES, pending.bytes));
   }
 
   // --- writes
@@ -301,35 +307,27 @@ export class Transmission {
     this.#counters.writes += 1;
     this.#counters.writtenBytes += pending.bytes;
     this.#reserveShort(pending);
-    (this.#target.write as NonNullable<NbdTarget['write']>).call(this.#target, pending.offset, source, this.#fua, pending.done);
+    this.#calls.write(pending, source, this.#fua);
   }
 
   // --- the rest
 
   #simple(pending: Pending, flags: number): void {
     this.#reserveShort(pending);
-    const { offset, bytes, done } = pending;
-    const fua = (flags & CmdFlag.FUA) !== 0;
-    switch (pending.type) {
-      case Cmd.FLUSH:
-        this.#counters.flushes += 1;
-        this.#target.flush?.(done);
-        return;
-      case Cmd.TRIM:
-        this.#counters.trims += 1;
-        this.#target.trim?.(offset, bytes, fua, done);
-        return;
-      default: {
-        this.#counters.zeroes += 1;
-        const options = { fua, noHole: (flags & CmdFlag.NO_HOLE) !== 0, fast: (flags & CmdFlag.FAST_ZERO) !== 0 };
-        this.#target.writeZeroes?.(offset, bytes, options, done);
-      }
-    }
+    if (pending.type === Cmd.FLUSH) this.#counters.flushes += 1;
+    else if (pending.type === Cmd.TRIM) this.#counters.trims += 1;
+    else this.#counters.zeroes += 1;
+    this.#calls.change(pending, flags);
   }
 
   #blockStatus(pending: Pending, flags: number): void {
     this.#counters.statuses += 1;
-    const extents = allocationOf(this.#target, pending.offset, pending.bytes, (flags & CmdFlag.REQ_ONE) !== 0);
+    const extents = this.#calls.allocation(pending, (flags & CmdFlag.REQ_ONE) !== 0);
+    if (extents === undefined) {
+      this.#reserveShort(pending);
+      pending.done(Errno.EIO);
+      return;
+    }
     this.#reserve(pending, STRUCTURED_REPLY_BYTES + 4 + 8 * extents.length);
     const { bytes, at } = pending.region;
     putChunk(pending, bytes, at, ReplyFlag.DONE, ReplyType.BLOCK_STATUS, 4 + 8 * extents.length);
@@ -355,6 +353,8 @@ export class Transmission {
       replyBytes: 0,
       sparse: false,
       errno: 0,
+      open: false,
+      forsaken: false,
       payload: undefined,
       lent: false,
       inChunk: false,
@@ -394,6 +394,8 @@ export class Transmission {
   }
 
   #done(pending: Pending, errno: number): void {
+    if (!pending.open) return;
+    pending.open = false;
     pending.errno = errno;
     if (this.#dead) {
       this.#replies.drop(pending.region);
@@ -415,7 +417,7 @@ export class Transmission {
         putSimple(pending, pending.region, wire);
         bytes = SIMPLE_REPLY_BYTES;
       }
-    } else if (pending.sparse) bytes = withHoles(pending, this.#target);
+    } else if (pending.sparse) bytes = this.#calls.withHoles(pending);
     this.#unsentBytes += bytes;
     this.#replies.ready(pending.region, bytes);
     this.#release(pending);
@@ -435,7 +437,7 @@ export class Transmission {
       pending.inChunk = false;
       this.#inChunks -= 1;
     }
-    if (this.#free.length < this.#limits.connectionRequests) this.#free.push(pending);
+    if (this.#free.length < this.#limits.connectionRequests && !pending.forsaken) this.#free.push(pending);
   }
 
   /** Answers that come one by one, from a later event, leave together at its end. */

@@ -16,7 +16,7 @@ export type AddExtent = (bytes: number, flags: number) => boolean;
 
 /**
  * What a server serves. Offsets and lengths are bytes within `sizeBytes`, never zero. A method that is absent is not offered to
- * clients. Buffers belong to the target until it calls `done`.
+ * clients. Buffers belong to the target until it calls `done`. One that throws instead has failed the request, which is answered EIO.
  */
 export interface NbdTarget {
   readonly sizeBytes: number;
