@@ -6,6 +6,7 @@ import { BlkfrontError, ERRNO } from './errors.ts';
 import { type Features, noFeatures, readFeatures, readNode, readSectors } from './features.ts';
 import { grantsOf } from './grants.ts';
 import { type Ends, publish, readEnds, readState, readTransport, switchState, type Transport, unpublish, writeError } from './handshake.ts';
+import { infoOf } from './info.ts';
 import { type CheckedOptions, checkOptions } from './options.ts';
 import type { Ring } from './queue.ts';
 import type { Carried, Completion } from './queue-parts.ts';
@@ -299,30 +300,7 @@ export class Session {
     );
     this.rings = connection.rings;
     if (persistent) this.buffers.attach(ends.backendId as DomId);
-    const { sectors, sectorBytes, physicalSectorBytes, readonly, removable, cdrom, discardGranularity, discardAlignment } = features;
-    this.info = {
-      sectors,
-      sectorBytes,
-      physicalSectorBytes,
-      readonly,
-      removable,
-      cdrom,
-      trusted: transport.trusted,
-      queues: transport.queues,
-      ringPages: transport.ringPages,
-      slots: connection.slots,
-      maxSegments,
-      // A buffer that starts on any granule of its first page still spans no more pages than there are segments.
-      maxSectors: (maxSegments - 1) * 8 + sectorBytes / 512,
-      indirect: maxSegments > BLKIF_MAX_SEGMENTS_PER_REQUEST,
-      persistent,
-      flush: features.flush ? 'flush' : features.barrier ? 'barrier' : 'none',
-      discard: features.discard,
-      discardSecure: features.secure,
-      discardGranularity,
-      discardAlignment,
-      protocol: options.protocol,
-    };
+    this.info = infoOf(features, transport, { slots: connection.slots, maxSegments, persistent, protocol: options.protocol });
     this.say(XENBUS_STATE.Connected);
     this.change('connected', '');
     this.pump();
