@@ -6,6 +6,7 @@ import type { BlkfrontEvents } from './events.ts';
 import type { Features } from './features.ts';
 import { GrefPool } from './gref-pool.ts';
 import type { QueueKeys, Transport } from './handshake.ts';
+import type { HeldFrames } from './held-frames.ts';
 import { PagePool } from './page-pool.ts';
 import type { PinnedTable } from './pinned.ts';
 import { Ring } from './queue.ts';
@@ -34,6 +35,7 @@ export interface OpenOptions {
   readonly poolRefs: number | 'full';
   readonly poolOrder: 'lifo' | 'fifo';
   readonly pinned: PinnedTable;
+  readonly held: HeldFrames;
   readonly sink: OnDone;
   readonly hooks: Pick<QueueParts, 'onBroken' | 'onRoom' | 'onDry' | 'onBacklog' | 'tap'>;
   readonly onHeld: (queue: number, gref: Gref, gfn: Gfn) => void;
@@ -117,6 +119,7 @@ export class Connection {
         pages,
         pinned: options.pinned,
         guest: surroundings.pages,
+        held: options.held,
         figures: figures[index]!,
         persistent,
         zeroFirst: !transport.trusted,

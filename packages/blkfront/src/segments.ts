@@ -1,6 +1,7 @@
 import type { Gfn, Gref } from '@paravirt/event-bus/contract';
 import { BLKIF_MAX_SEGMENTS_PER_REQUEST, type BlockRequest, writeIndirectSegment, writeIndirectSegments } from '@paravirt/xen-abi';
 import type { GrefPool } from './gref-pool.ts';
+import type { HeldFrames } from './held-frames.ts';
 import type { PagePool } from './page-pool.ts';
 import type { PinnedTable } from './pinned.ts';
 import { MODE, type Shadow, type Shadows } from './shadows.ts';
@@ -16,6 +17,7 @@ export interface SegmentParts {
   readonly pages: PagePool;
   readonly pinned: PinnedTable;
   readonly guest: GuestPages;
+  readonly held: HeldFrames;
   readonly figures: QueueFigures;
   /** Persistent grants were agreed. */
   readonly persistent: boolean;
@@ -33,6 +35,7 @@ export class SegmentWriter {
   private readonly pages: PagePool;
   private readonly pinned: PinnedTable;
   private readonly guest: GuestPages;
+  private readonly held: HeldFrames;
   private readonly figures: QueueFigures;
   private readonly persistent: boolean;
   private readonly zeroFirst: boolean;
@@ -45,6 +48,7 @@ export class SegmentWriter {
     this.pages = parts.pages;
     this.pinned = parts.pinned;
     this.guest = parts.guest;
+    this.held = parts.held;
     this.figures = parts.figures;
     this.persistent = parts.persistent;
     this.zeroFirst = parts.zeroFirst;
@@ -188,10 +192,11 @@ export class SegmentWriter {
     return this.zeroPage !== -1;
   }
 
-  /** Gives the page of zeroes back. */
+  /** Gives the page of zeroes back, as soon as no reference to it is held up. */
   destroy(): void {
-    if (this.zeroPage !== -1) this.pages.give(this.zeroPage);
+    const page = this.zeroPage;
     this.zeroPage = -1;
+    if (page !== -1) this.held.whenFree(this.pages.gfns[page]!, () => this.pages.returned(page));
   }
 
   private openIndirect(r: Shadow): boolean {

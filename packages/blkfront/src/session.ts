@@ -6,6 +6,7 @@ import { BlkfrontError, ERRNO } from './errors.ts';
 import { type Features, noFeatures, readFeatures, readNode, readSectors } from './features.ts';
 import { grantsOf } from './grants.ts';
 import { type Ends, publish, readEnds, readState, readTransport, switchState, type Transport, unpublish, writeError } from './handshake.ts';
+import { HeldFrames } from './held-frames.ts';
 import { infoOf } from './info.ts';
 import { type CheckedOptions, checkOptions } from './options.ts';
 import type { Ring } from './queue.ts';
@@ -32,6 +33,7 @@ export class Session {
   readonly options: CheckedOptions;
   readonly figures: QueueFigures[] = [];
   readonly buffers: Buffers;
+  readonly held: HeldFrames = new HeldFrames();
   readonly features: Features = noFeatures();
   readonly tap: { completed: ((completion: Completion) => void) | null } = { completed: null };
   readonly roomListeners: Set<(queue: number) => void> = new Set();
@@ -68,6 +70,7 @@ export class Session {
       options: this.options,
       timers: this.timers,
       grants: this.surroundings.grants,
+      held: this.held,
       events,
       bus,
       queues: () => this.connection?.queues ?? [],
@@ -286,6 +289,7 @@ export class Session {
         poolRefs: options.poolRefs,
         poolOrder: options.poolOrder,
         pinned: this.buffers.table,
+        held: this.held,
         sink: this.sink,
         hooks: {
           onBroken: (reason) => this.abandon('broken', reason),

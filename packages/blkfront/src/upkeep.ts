@@ -3,6 +3,7 @@ import type { Gfn, Gref } from '@paravirt/event-bus/contract';
 import type { OpenQueue } from './connection.ts';
 import { ERRNO } from './errors.ts';
 import type { BlkfrontEvents } from './events.ts';
+import type { HeldFrames } from './held-frames.ts';
 import type { CheckedOptions } from './options.ts';
 import type { Ring } from './queue.ts';
 import type { Timers } from './timers.ts';
@@ -20,6 +21,7 @@ export interface UpkeepParts {
   readonly options: CheckedOptions;
   readonly timers: Timers;
   readonly grants: Grants;
+  readonly held: HeldFrames;
   readonly events: EventPorts;
   readonly bus: EventBus<BlkfrontEvents> | undefined;
   readonly queues: () => readonly OpenQueue[];
@@ -118,15 +120,17 @@ export class Upkeep {
     });
   }
 
-  /** Tells that a page which a finished request left behind is the guest's own again. */
+  /** A page which a finished request left behind is the guest's own again. */
   returned(gref: Gref, gfn: Gfn): void {
-    const { bus, path } = this.parts;
+    const { bus, path, held } = this.parts;
+    held.letGo(gfn);
     if (bus?.observed('blkfront:returned')) bus.emit('blkfront:returned', { path, gref, gfn });
   }
 
-  /** Tells that the backend holds a page of a finished request. */
+  /** The backend holds a page of a finished request. */
   held(gref: Gref, gfn: Gfn): void {
-    const { bus, path } = this.parts;
+    const { bus, path, held } = this.parts;
+    held.hold(gfn);
     if (bus?.observed('blkfront:quarantined')) bus.emit('blkfront:quarantined', { path, gref, gfn });
   }
 
