@@ -1,6 +1,7 @@
-import type { DomId, Gfn, Gref } from '@paravirt/event-bus/contract';
+import type { DomId, Gfn } from '@paravirt/event-bus/contract';
 import type { MemoryFrame } from '@paravirt/gnttab';
 import { BlkfrontError } from './errors.ts';
+import type { HeldFrames } from './held-frames.ts';
 import { PinnedTable } from './pinned.ts';
 import type { Grants, GuestPages } from './types.ts';
 
@@ -24,12 +25,14 @@ export class Buffers {
   readonly table: PinnedTable = new PinnedTable();
   private readonly pages: GuestPages;
   private readonly grants: Grants;
+  private readonly held: HeldFrames;
   private readonly live: Set<readonly Gfn[]> = new Set();
   private peer: DomId | undefined;
 
-  constructor(pages: GuestPages, grants: Grants) {
+  constructor(pages: GuestPages, grants: Grants, held: HeldFrames) {
     this.pages = pages;
     this.grants = grants;
+    this.held = held;
   }
 
   /** @throws {BlkfrontError} `bad-argument`, `exhausted`. */
@@ -112,7 +115,11 @@ export class Buffers {
       return;
     }
     this.table.remove(gfn);
-    this.grants.endLater(gref as Gref, ended);
+    this.held.hold(gfn);
+    this.grants.endLater(gref, () => {
+      this.held.letGo(gfn);
+      ended();
+    });
   }
 
   private free(gfns: readonly Gfn[]): void {

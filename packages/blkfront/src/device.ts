@@ -76,9 +76,13 @@ export class Device {
     return this.session.connection?.queues[queue]?.refs.figures;
   }
 
-  /** Whether the backend can still reach the page although no request uses it: do not put secrets there. */
+  /**
+   * Whether a backend can still reach the page although no request uses it: do not put secrets there. Of former connections too, and
+   * true of the pages of a `BlkBuffer` as long as they stay granted.
+   */
   isHeld(gfn: number): boolean {
-    return this.session.connection?.queues.some(({ refs }) => refs.holds(gfn)) ?? false;
+    const { held, buffers } = this.session;
+    return held.has(gfn) || buffers.table.find(gfn) !== -1;
   }
 
   /** Told of each change of state, and why, in words. */

@@ -64,7 +64,7 @@ export class Session {
     this.queuesWanted = this.options.queues;
     this.sink = sink;
     this.timers = new Timers(scheduler);
-    this.buffers = new Buffers(pages, this.surroundings.grants);
+    this.buffers = new Buffers(pages, this.surroundings.grants, this.held);
     this.upkeep = new Upkeep({
       path: this.path,
       options: this.options,

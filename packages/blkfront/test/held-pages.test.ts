@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { OP } from '../src/index.ts';
 import { connected, noLeaks, settled } from './fixture.ts';
 
 /** Frames that the backend has mapped now, those of the ring left out. */
@@ -52,5 +53,85 @@ describe('the page of zeroes', () => {
     expect(takeAll(fixture).has(held[0]!)).toBe(false);
     world.grants.unmap(second!, false);
     expect(world.pages.alloc()).toBe(held[0]);
+  });
+});
+
+describe('isHeld', () => {
+  it('stays true of a finished page after its connection, until the backend lets go', () => {
+    for (const end of ['close', 'lose', 'suspend', 'destroy'] as const) {
+      const { world, back, dev } = connected({ persistent: false, closeTicks: 50 });
+      back.clings = true;
+      const gfn = world.page();
+      dev.device.submit(OP.READ, 0, [gfn], 0, 8, 1);
+      world.time.settle();
+      expect(dev.device.isHeld(gfn), end).toBe(true);
+      if (end === 'close') dev.device.stop();
+      else if (end === 'lose') back.die();
+      else if (end === 'destroy') dev.device.destroy();
+      else {
+        dev.device.suspend();
+        dev.device.resume();
+      }
+      world.time.run(3000);
+      expect(dev.device.isHeld(gfn), end).toBe(true);
+      back.letGo();
+      world.time.run(3000);
+      expect(dev.device.isHeld(gfn), end).toBe(false);
+    }
+  });
+
+  it('counts every reference: a page that two requests left behind is held until both are let go', () => {
+    const { world, back, dev } = connected({ persistent: false, closeTicks: 50 }, { hold: true });
+    const gfn = world.page();
+    dev.device.submit(OP.READ, 0, [gfn], 0, 8, 1);
+    dev.device.submit(OP.WRITE, 8, [gfn], 0, 8, 2);
+    world.time.settle();
+    const grefs = back.held.map(({ segments }) => segments[0]!.gref);
+    for (const gref of grefs) world.grants.map(gref, 0, false);
+    back.release();
+    world.time.settle();
+    world.grants.unmap(grefs[0]!, false);
+    world.time.run(100);
+    expect(dev.device.poolFigures()).toMatchObject({ quarantined: 1 });
+    expect(dev.device.isHeld(gfn)).toBe(true);
+    dev.device.stop();
+    world.time.run(3000);
+    expect(dev.device.isHeld(gfn)).toBe(true);
+    world.grants.unmap(grefs[1]!, false);
+    expect(dev.device.isHeld(gfn)).toBe(false);
+  });
+
+  it('is true inside the callback of a request that failed because the device broke, where the backend has its page mapped', () => {
+    const { world, back, dev } = connected({ persistent: false }, { hold: true });
+    const [mine, other] = [world.page(), world.page()];
+    const seen: [number, number, boolean][] = [];
+    dev.device.onDone = (cookie, status) => seen.push([cookie, status, dev.device.isHeld(cookie === 1 ? mine : other)]);
+    dev.device.submit(OP.READ, 0, [mine], 0, 8, 1);
+    dev.device.submit(OP.READ, 8, [other], 0, 8, 2);
+    world.time.settle();
+    world.grants.map(back.held[0]!.segments[0]!.gref, 0, true);
+    back.answer(back.held[1]!, 0, { operation: 1 });
+    back.pushAll();
+    world.time.settle();
+    expect(dev.state).toBe('broken');
+    expect(seen).toEqual([
+      [1, -5, true],
+      [2, -5, false],
+    ]);
+  });
+
+  it('is true of the pages of a buffer while they stay granted, and as long as the backend maps them after that', async () => {
+    const { world, back, dev } = connected({ closeTicks: 50 }, { persistent: true });
+    const buffer = dev.allocBuffer(2);
+    await settled(world, dev.write(0, buffer));
+    const held = (): boolean[] => buffer.gfns.map((gfn) => dev.device.isHeld(gfn));
+    expect(held()).toEqual([true, true]);
+    back.clings = true;
+    dev.device.stop();
+    world.time.run(3000);
+    expect(dev.state).toBe('closed');
+    expect(held()).toEqual([true, true]);
+    back.letGo();
+    expect(held()).toEqual([false, false]);
   });
 });
