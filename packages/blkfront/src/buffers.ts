@@ -7,7 +7,7 @@ import type { Grants, GuestPages } from './types.ts';
 
 /** Guest pages for I/O without a copy: their frames go on the wire as they are, and under persistent grants they stay granted. */
 export interface BlkBuffer {
-  /** The pages, for `submit`. */
+  /** The pages, for `submit`; none once they went back, so that a request made too late is refused. */
   readonly gfns: readonly Gfn[];
   readonly bytes: number;
   /** Where page `i` is. */
@@ -16,7 +16,10 @@ export interface BlkBuffer {
   write(bytes: Uint8Array, at?: number): void;
   /** Copies `into.length` bytes out, from `at` on. @throws {BlkfrontError} `bad-argument` beyond the end. */
   read(into: Uint8Array, at?: number): void;
-  /** Gives the pages back; what the backend still maps as soon as it lets go. Not while a request uses them. */
+  /**
+   * Gives the pages back: as soon as no request under way uses the buffer, and of them what the backend still maps as soon as it lets
+   * go.
+   */
   free(): void;
 }
 
@@ -26,13 +29,18 @@ export class Buffers {
   private readonly pages: GuestPages;
   private readonly grants: Grants;
   private readonly held: HeldFrames;
-  private readonly live: Set<readonly Gfn[]> = new Set();
+  /** Whether a request under way moves data through one of the pages. */
+  private readonly used: (frames: ReadonlySet<number>) => boolean;
+  private readonly live: Set<Gfn[]> = new Set();
+  /** Those of them that are given back as soon as no request uses them. */
+  private readonly leaving: Map<Gfn[], ReadonlySet<number>> = new Map();
   private peer: DomId | undefined;
 
-  constructor(pages: GuestPages, grants: Grants, held: HeldFrames) {
+  constructor(pages: GuestPages, grants: Grants, held: HeldFrames, used: (frames: ReadonlySet<number>) => boolean) {
     this.pages = pages;
     this.grants = grants;
     this.held = held;
+    this.used = used;
   }
 
   /** @throws {BlkfrontError} `bad-argument`, `exhausted`. */
@@ -54,8 +62,9 @@ export class Buffers {
     this.live.add(gfns);
     if (this.peer !== undefined) this.open(gfns, this.peer);
     const range = (length: number, at: number): void => {
-      if (Number.isInteger(at) && at >= 0 && at + length <= count * 4096) return;
-      throw new BlkfrontError({ code: 'bad-argument', argument: 'at', value: at, allowed: `0 to ${count * 4096 - length}` });
+      if (gfns.length > 0 && Number.isInteger(at) && at >= 0 && at + length <= count * 4096) return;
+      const allowed = gfns.length === 0 ? 'nothing: the buffer was given back' : `0 to ${count * 4096 - length}`;
+      throw new BlkfrontError({ code: 'bad-argument', argument: 'at', value: at, allowed });
     };
     const each = (length: number, at: number, part: (views: Uint8Array, address: number, from: number, bytes: number) => void): void => {
       for (let done = 0; done < length; ) {
@@ -91,7 +100,12 @@ export class Buffers {
   /** Closes every buffer; the pages stay their owners'. */
   detach(): void {
     this.peer = undefined;
-    for (const gfns of this.live) for (const gfn of gfns) this.close(gfn, () => undefined);
+    for (const gfns of this.live) for (const gfn of gfns) this.close(gfn);
+  }
+
+  /** Looks again at the buffers that were to be given back while requests used them. */
+  settle(): void {
+    for (const gfns of [...this.leaving.keys()]) this.free(gfns);
   }
 
   /** Gives every buffer back. */
@@ -108,22 +122,26 @@ export class Buffers {
     }
   }
 
-  private close(gfn: Gfn, ended: () => void): void {
+  private close(gfn: Gfn): void {
     const gref = this.table.find(gfn);
-    if (gref === -1) {
-      ended();
-      return;
-    }
+    if (gref === -1) return;
     this.table.remove(gfn);
     this.held.hold(gfn);
-    this.grants.endLater(gref, () => {
-      this.held.letGo(gfn);
-      ended();
-    });
+    this.grants.endLater(gref, () => this.held.letGo(gfn));
   }
 
-  private free(gfns: readonly Gfn[]): void {
-    if (!this.live.delete(gfns)) return;
-    for (const gfn of gfns) this.close(gfn, () => this.pages.free(gfn));
+  private free(gfns: Gfn[]): void {
+    if (!this.live.has(gfns)) return;
+    const frames = this.leaving.get(gfns) ?? new Set(gfns);
+    if (this.used(frames)) {
+      this.leaving.set(gfns, frames);
+      return;
+    }
+    this.live.delete(gfns);
+    this.leaving.delete(gfns);
+    for (const gfn of gfns.splice(0)) {
+      this.close(gfn);
+      this.held.whenFree(gfn, () => this.pages.free(gfn));
+    }
   }
 }

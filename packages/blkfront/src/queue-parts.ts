@@ -23,6 +23,14 @@ export interface Carried {
   readonly sink: OnDone;
 }
 
+/** Whether a request's data lies in one of `frames`. */
+export function touches({ gfns, start, count }: Pick<Carried, 'gfns' | 'start' | 'count'>, frames: ReadonlySet<number>): boolean {
+  if (gfns === null) return false;
+  const end = Math.min(gfns.length, Math.ceil((start + count * 512) / 4096));
+  for (let i = start >>> 12; i < end; i++) if (frames.has(gfns[i]!)) return true;
+  return false;
+}
+
 /** A request that is over, for those who watch. */
 export interface Completion {
   readonly queue: number;

@@ -7,14 +7,14 @@ import type { Features } from './features.ts';
 import type { GrefPool } from './gref-pool.ts';
 import { Issuer } from './issuer.ts';
 import { DRY, PageRequests, TAKEN } from './page-requests.ts';
-import type { Carried, QueueParts } from './queue-parts.ts';
+import { type Carried, type QueueParts, touches } from './queue-parts.ts';
 import { checkRequest } from './request-check.ts';
 import type { SegmentWriter } from './segments.ts';
 import { type Shadow, type Shadows, SLOT } from './shadows.ts';
 import { type OnDone, OP, type QueueFigures } from './types.ts';
 
 // Of this module alone: what is imported is loaded from its module at every use.
-const { ON_RING, STALLED } = SLOT;
+const { FREE, ON_RING, STALLED } = SLOT;
 const PAGE_SECTORS = 8;
 
 /**
@@ -252,6 +252,14 @@ export class Ring {
       if (r.state === ON_RING) this.segments.close(r, false);
     }
     this.segments.destroy();
+  }
+
+  /** Whether the data of a request taken and not completed lies in one of `frames`. O(slots). */
+  uses(frames: ReadonlySet<number>): boolean {
+    return this.shadows.all.some(({ id }) => {
+      const r = this.pages.at(id);
+      return r.state !== FREE && touches(r, frames);
+    });
   }
 
   /** What `stop` left: every request not completed, in the order of issue. */

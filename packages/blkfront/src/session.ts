@@ -10,7 +10,7 @@ import { HeldFrames } from './held-frames.ts';
 import { infoOf } from './info.ts';
 import { type CheckedOptions, checkOptions } from './options.ts';
 import type { Ring } from './queue.ts';
-import type { Carried, Completion } from './queue-parts.ts';
+import { type Carried, type Completion, touches } from './queue-parts.ts';
 import { Timers } from './timers.ts';
 import type { BlkfrontOptions, BlkfrontSurroundings, BlkInfo, DeviceState, Grants, OnDone, QueueFigures } from './types.ts';
 import { Upkeep } from './upkeep.ts';
@@ -28,6 +28,8 @@ export class Session {
   state: DeviceState = 'closed';
   /** Requests of a dead connection, in the order of issue. */
   carried: Carried[] = NONE_CARRIED;
+  /** A buffer is to be given back as soon as no request uses it. */
+  private leaving = false;
   readonly upkeep: Upkeep;
   readonly path: string;
   readonly options: CheckedOptions;
@@ -64,7 +66,7 @@ export class Session {
     this.queuesWanted = this.options.queues;
     this.sink = sink;
     this.timers = new Timers(scheduler);
-    this.buffers = new Buffers(pages, this.surroundings.grants, this.held);
+    this.buffers = new Buffers(pages, this.surroundings.grants, this.held, (frames) => this.uses(frames));
     this.upkeep = new Upkeep({
       path: this.path,
       options: this.options,
@@ -153,7 +155,20 @@ export class Session {
     if (this.carried.length > 0) this.pump();
     if (this.state === 'closing') this.progress();
     if (ring.unsettled) this.upkeep.settle(ring.index);
+    if (this.leaving) this.letLeave();
     return handled;
+  }
+
+  private uses(frames: ReadonlySet<number>): boolean {
+    const queues = this.connection?.queues ?? [];
+    const used = queues.some(({ ring }) => ring.uses(frames)) || this.carried.some((request) => touches(request, frames));
+    this.leaving ||= used;
+    return used;
+  }
+
+  private letLeave(): void {
+    this.leaving = false;
+    this.buffers.settle();
   }
 
   private begin(reason: string): void {
@@ -446,6 +461,7 @@ export class Session {
 
   private failCarried(status: number): void {
     for (const { sink, cookie } of this.carried.splice(0)) sink(cookie, status);
+    if (this.leaving) this.letLeave();
     this.tellRoom(0);
   }
 
@@ -467,6 +483,7 @@ export class Session {
     const { bus } = this.surroundings;
     if (bus?.observed('blkfront:state')) bus.emit('blkfront:state', { path: this.path, state, before, reason });
     for (const listener of [...this.stateListeners]) listener(state, reason);
+    if (this.leaving) this.letLeave();
   }
 
   private tellRoom(queue: number): void {

@@ -116,7 +116,11 @@ export class Upkeep {
     }
     // Nobody gives a page back: what waits for one alone fails, rather than for ever.
     timers.set('dry', 0, () => {
-      for (const { ring } of queues()) ring.failStalled(ERRNO.ENOMEM);
+      for (const { ring } of queues()) {
+        ring.failStalled(ERRNO.ENOMEM);
+        // Whatever waited for the end of a request goes on as after an answer.
+        this.parts.poll(ring.index);
+      }
     });
   }
 

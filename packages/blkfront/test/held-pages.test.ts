@@ -135,3 +135,127 @@ describe('isHeld', () => {
     expect(held()).toEqual([false, false]);
   });
 });
+
+describe('a buffer that is freed', () => {
+  it('keeps the pages that the backend has mapped, whatever the grants are and whatever became of the connection', async () => {
+    for (const persistent of [false, true]) {
+      for (const end of ['connected', 'closed', 'lost', 'connected again'] as const) {
+        const name = `${persistent ? 'persistent' : 'not persistent'}, ${end}`;
+        const fixture = connected({ persistent, closeTicks: 50 }, { persistent });
+        const { world, back, dev } = fixture;
+        const buffer = dev.allocBuffer(2);
+        back.clings = true;
+        await settled(world, dev.write(0, buffer));
+        if (end === 'closed') dev.device.stop();
+        else if (end !== 'connected') back.die();
+        world.time.run(1000);
+        if (end === 'connected again') {
+          back.revive();
+          world.time.settle();
+        }
+        expect(dev.state, name).toBe(end === 'connected again' ? 'connected' : end);
+        const gfns = [...buffer.gfns];
+        const held = mapped(fixture).filter((gfn) => gfns.includes(gfn as never));
+        expect(new Set(held), name).toEqual(new Set(gfns));
+        buffer.free();
+        const taken = takeAll(fixture);
+        expect(
+          gfns.filter((gfn) => taken.has(gfn)),
+          name,
+        ).toEqual([]);
+        for (const gfn of taken) world.pages.free(gfn as never);
+        back.letGo();
+        world.time.run(3000);
+        const after = takeAll(fixture);
+        expect(
+          gfns.filter((gfn) => !after.has(gfn) || dev.device.isHeld(gfn)),
+          name,
+        ).toEqual([]);
+      }
+    }
+  });
+
+  it('keeps its pages until the requests that use it are over', async () => {
+    for (const persistent of [false, true]) {
+      for (const trusted of [false, true]) {
+        for (const bytes of [4096, 8192]) {
+          const name = `${persistent} ${trusted} ${bytes}`;
+          const fixture = connected({ persistent }, { persistent, trusted, hold: true });
+          const { world, back, dev } = fixture;
+          const buffer = dev.allocBuffer(2);
+          const gfns = [...buffer.gfns];
+          buffer.write(new Uint8Array(8192).fill(9));
+          const done: number[] = [];
+          dev.device.onDone = (_cookie, status) => done.push(status);
+          expect(dev.device.submit(OP.WRITE, 32, buffer.gfns, 0, bytes / 512, 2)).toBe(0);
+          // Also by frames of the caller's own array.
+          expect(dev.device.submit(OP.READ, 1, gfns, 0, bytes / 512, 1)).toBe(0);
+          world.time.settle();
+          buffer.free();
+          buffer.free();
+          const taken = takeAll(fixture);
+          expect(
+            gfns.filter((gfn) => taken.has(gfn)),
+            name,
+          ).toEqual([]);
+          for (const gfn of taken) world.bytes(gfn).fill(0x5a);
+          expect(buffer.gfns, name).toEqual(gfns);
+          back.hold = false;
+          back.release();
+          world.time.settle();
+          expect(done, name).toEqual([0, 0]);
+          expect(
+            back.disk.subarray(32 * 512, 32 * 512 + bytes).every((byte) => byte === 9),
+            name,
+          ).toBe(true);
+          expect(
+            [...taken].every((gfn) => world.bytes(gfn).every((byte) => byte === 0x5a)),
+            name,
+          ).toBe(true);
+          expect(buffer.gfns, name).toEqual([]);
+          back.letGo();
+          world.time.run(100_000);
+          const after = takeAll(fixture);
+          expect(
+            gfns.every((gfn) => after.has(gfn)),
+            name,
+          ).toBe(true);
+        }
+      }
+    }
+  });
+
+  it('goes back when a request over it ends with the device, also one that waits for the next connection', () => {
+    for (const end of ['destroy', 'lose', 'answer in suspend'] as const) {
+      const fixture = connected({ persistent: false, reconnectTicks: 100 }, { hold: true });
+      const { world, back, dev } = fixture;
+      const buffer = dev.allocBuffer(1);
+      const gfn = buffer.gfns[0]!;
+      dev.device.onDone = () => undefined;
+      dev.device.submit(OP.READ, 0, buffer.gfns, 0, 8, 1);
+      world.time.settle();
+      if (end === 'lose') back.die();
+      world.time.settle();
+      buffer.free();
+      expect(buffer.gfns.length, end).toBe(1);
+      if (end === 'destroy') dev.device.destroy();
+      else if (end === 'lose') world.time.run(1000);
+      else {
+        back.release();
+        dev.device.suspend();
+      }
+      expect(buffer.gfns, end).toEqual([]);
+      expect(takeAll(fixture).has(gfn), end).toBe(true);
+    }
+  });
+
+  it('is refused by whoever names it after that', async () => {
+    const { world, dev } = connected();
+    const buffer = dev.allocBuffer(1);
+    buffer.free();
+    expect(dev.device.submit(OP.WRITE, 0, buffer.gfns, 0, 8, 1)).toBe(-22);
+    await expect(settled(world, dev.write(0, buffer))).rejects.toThrow();
+    expect(() => buffer.write(new Uint8Array(1))).toThrow(/given back/);
+    expect(() => buffer.read(new Uint8Array(1))).toThrow(/given back/);
+  });
+});
