@@ -200,8 +200,11 @@ export class Connection {
     const gfns: Gfn[] = [];
     const grefs: Gref[] = [];
     const undo = (what: 'pages' | 'references' | 'ports', needed: number): never => {
-      for (const gref of grefs) if (grants.revoke(gref)) grants.release(gref);
-      for (const gfn of gfns) pages.free(gfn);
+      // A peer that guessed a reference may have its page mapped already.
+      gfns.forEach((gfn, i) => {
+        if (i < grefs.length) grants.endLater(grefs[i]!, () => pages.free(gfn));
+        else pages.free(gfn);
+      });
       throw new BlkfrontError({ code: 'exhausted', what, needed });
     };
     for (let i = 0; i < transport.ringPages; i++) {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { OP } from '../src/index.ts';
-import { connected, noLeaks, settled } from './fixture.ts';
+import { connected, noLeaks, pair, settled } from './fixture.ts';
 
 /** Frames that the backend has mapped now, those of the ring left out. */
 function mapped({ world, back }: ReturnType<typeof connected>): number[] {
@@ -258,4 +258,23 @@ describe('a buffer that is freed', () => {
     expect(() => buffer.write(new Uint8Array(1))).toThrow(/given back/);
     expect(() => buffer.read(new Uint8Array(1))).toThrow(/given back/);
   });
+});
+
+it('keeps a ring page that the backend mapped before the connection was whole, and gives it back when it lets go', () => {
+  const fixture = pair({ ringPages: 2 }, { maxRingOrder: 1 });
+  const { world, dev } = fixture;
+  const grefs: number[] = [];
+  world.events.guest.allocUnbound = () => {
+    for (let gref = 8; gref < world.grants.entries; gref++) if (world.grants.map(gref, 0, true) !== -1) grefs.push(gref);
+    throw new Error('no port');
+  };
+  dev.device.start();
+  world.time.run(100);
+  expect(dev.state).toBe('closed');
+  expect(grefs.length).toBe(2);
+  const held = mapped(fixture);
+  const taken = takeAll(fixture);
+  expect(held.filter((gfn) => taken.has(gfn))).toEqual([]);
+  for (const gref of grefs) world.grants.unmap(gref, true);
+  expect(takeAll(fixture)).toEqual(new Set(held));
 });
