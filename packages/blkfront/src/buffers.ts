@@ -5,7 +5,10 @@ import type { HeldFrames } from './held-frames.ts';
 import { PinnedTable } from './pinned.ts';
 import type { Grants, GuestPages } from './types.ts';
 
-/** Guest pages for I/O without a copy: their frames go on the wire as they are, and under persistent grants they stay granted. */
+/**
+ * Guest pages for I/O without a copy: their frames go on the wire as they are, and under persistent grants they stay granted. A backend
+ * that is not trusted never gets them: then they are copied as any other buffer is.
+ */
 export interface BlkBuffer {
   /** The pages, for `submit`; none once they went back, so that a request made too late is refused. */
   readonly gfns: readonly Gfn[];

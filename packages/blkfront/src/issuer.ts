@@ -92,9 +92,9 @@ export class Issuer {
     const { persistent, bounceAll } = this.parts;
     if (r.op === OP.WRITE_ZEROES) return persistent ? MODE.PERSISTENT : MODE.ZERO;
     const { gfns, start } = r;
-    if (gfns !== null && (start & this.features.alignMask) === 0) {
-      if (!bounceAll && !persistent) return MODE.DIRECT;
-      if (persistent && this.segments.allPinned(gfns, start, r.count)) return MODE.PINNED;
+    if (!bounceAll && gfns !== null && (start & this.features.alignMask) === 0) {
+      if (!persistent) return MODE.DIRECT;
+      if (this.segments.allPinned(gfns, start, r.count)) return MODE.PINNED;
     }
     return persistent ? MODE.PERSISTENT : MODE.BOUNCED;
   }

@@ -72,7 +72,7 @@ export class PageRequests {
     this.bus = parts.bus;
     this.handle = parts.handle;
     this.persistent = parts.persistent;
-    this.unbounced = parts.persistent || !parts.bounceAll;
+    this.unbounced = !parts.bounceAll;
   }
 
   /** Puts a request on the ring that nobody watches. @returns `TAKEN`, `NOT_MINE` or `DRY`. */

@@ -318,7 +318,7 @@ export class Session {
       this,
     );
     this.rings = connection.rings;
-    if (persistent) this.buffers.attach(ends.backendId as DomId);
+    if (persistent && transport.trusted) this.buffers.attach(ends.backendId as DomId);
     this.info = infoOf(features, transport, { slots: connection.slots, maxSegments, persistent, protocol: options.protocol });
     this.say(XENBUS_STATE.Connected);
     this.change('connected', '');
