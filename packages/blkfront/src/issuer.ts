@@ -90,7 +90,12 @@ export class Issuer {
 
   private modeOf(r: Shadow): number {
     const { persistent, bounceAll } = this.parts;
-    if (r.op === OP.WRITE_ZEROES) return persistent ? MODE.PERSISTENT : MODE.ZERO;
+    if (r.op === OP.WRITE_ZEROES) {
+      // A buffer that came with it is not what is written.
+      r.gfns = null;
+      r.bytes = null;
+      return persistent ? MODE.PERSISTENT : MODE.ZERO;
+    }
     const { gfns, start } = r;
     if (!bounceAll && gfns !== null && (start & this.features.alignMask) === 0) {
       if (!persistent) return MODE.DIRECT;

@@ -47,4 +47,19 @@ describe('a block device over its loopback backend', () => {
     world.time.settle();
     expect(done).toEqual([0, 1, 2, 3, 4]);
   });
+
+  it('writes zeroes whatever buffer comes with the request', () => {
+    for (const persistent of [false, true]) {
+      const { world, back, dev, run } = connected({ persistent }, { persistent });
+      const status: number[] = [];
+      dev.device.onDone = (_cookie, ended) => status.push(ended);
+      back.disk.fill(7);
+      expect(dev.device.submit(OP.WRITE_ZEROES, 0, [world.page(9)], 0, 8, 1)).toBe(0);
+      expect(dev.device.submit(OP.WRITE_ZEROES, 8, [-1], 100, 40, 2)).toBe(0);
+      run();
+      expect(status).toEqual([0, 0]);
+      expect(back.disk.subarray(0, 48 * 512).every((byte) => byte === 0)).toBe(true);
+      expect(back.disk[48 * 512]).toBe(7);
+    }
+  });
 });
