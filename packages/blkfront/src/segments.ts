@@ -99,8 +99,10 @@ export class SegmentWriter {
       first = 0;
     }
     if (i === 0) {
-      if (indirect !== -1) this.closeIndirect(r);
-      return false;
+      if (indirect === -1) return false;
+      // The descriptors took the last page or reference: as a request without them it gets on.
+      this.closeIndirect(r);
+      return this.open(r, BLKIF_MAX_SEGMENTS_PER_REQUEST, wire);
     }
     r.segments = i;
     r.chunk = sectors;
