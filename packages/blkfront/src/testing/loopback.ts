@@ -239,15 +239,18 @@ export class Loopback {
       const refs = Array.from({ length: pages }, (_, page) =>
         Number(read(`${folder}${pages === 1 ? 'ring-ref' : `ring-ref${page}`}`) ?? 0),
       );
+      const mapped: number[] = [];
       const frames = refs.map((ref) => {
         const gfn = this.world.grants.map(ref, this.world.backendId, true);
         if (gfn === -1) this.errors.push(`ring reference ${ref} is refused`);
+        else mapped.push(ref);
         return this.world.pages.frame(Math.max(gfn, 0) as never);
       });
       const shared = new SharedRing(abi, frames);
       const bell = this.world.events.bind(Number(read(`${folder}event-channel`) ?? 0), () => this.poll(i));
       if (bell === undefined) {
         this.errors.push(`event channel of queue ${i} is refused`);
+        for (const ref of mapped) this.world.grants.unmap(ref, true);
         continue;
       }
       this.queues.push({ ring: new BackRing(shared), shared, refs, bell });
