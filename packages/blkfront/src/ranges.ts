@@ -32,6 +32,12 @@ function check(options: RangeOptions, sectorBytes: number): { chunkBytes: number
   return { chunkBytes, depth };
 }
 
+/** A failure of what is under way is told where it is awaited; one that nobody awaits any more is nobody's. */
+function handled<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
+}
+
 /** Reads ahead by `depth` pieces and no further than its consumer asks. */
 export async function* readRange(
   dev: BlockDevice,
@@ -44,19 +50,14 @@ export async function* readRange(
   const ahead: { sector: number; read: Promise<Uint8Array> }[] = [];
   let next = sector;
   const end = sector + sectors;
-  try {
-    while (next < end || ahead.length > 0) {
-      while (next < end && ahead.length < depth) {
-        const count = Math.min(chunkBytes / 512, end - next);
-        ahead.push({ sector: next, read: dev.read(next, count * 512, wait) });
-        next += count;
-      }
-      const piece = ahead.shift()!;
-      yield { sector: piece.sector, bytes: await piece.read };
+  while (next < end || ahead.length > 0) {
+    while (next < end && ahead.length < depth) {
+      const count = Math.min(chunkBytes / 512, end - next);
+      ahead.push({ sector: next, read: handled(dev.read(next, count * 512, wait)) });
+      next += count;
     }
-  } finally {
-    // Nobody waits for these any more; a failure of theirs is nobody's.
-    for (const { read } of ahead) read.catch(() => undefined);
+    const piece = ahead.shift()!;
+    yield { sector: piece.sector, bytes: await piece.read };
   }
 }
 
@@ -72,16 +73,12 @@ export async function writeRange(
   const under: Promise<void>[] = [];
   let next = sector;
   let bytes = 0;
-  try {
-    for await (const piece of pieces) {
-      while (under.length >= depth) await under.shift();
-      under.push(dev.write(next, piece, wait));
-      next += piece.length / 512;
-      bytes += piece.length;
-    }
-    while (under.length > 0) await under.shift();
-  } finally {
-    for (const write of under) write.catch(() => undefined);
+  for await (const piece of pieces) {
+    while (under.length >= depth) await under.shift();
+    under.push(handled(dev.write(next, piece, wait)));
+    next += piece.length / 512;
+    bytes += piece.length;
   }
+  while (under.length > 0) await under.shift();
   return bytes;
 }
