@@ -21,8 +21,16 @@ export interface RangeChunk {
 const CHUNK_BYTES = 128 * 1024;
 const DEPTH = 4;
 
-function check(options: RangeOptions, sectorBytes: number): { chunkBytes: number; depth: number } {
+function check(sector: number, sectors: number, options: RangeOptions, sectorBytes: number): { chunkBytes: number; depth: number } {
   const { chunkBytes = CHUNK_BYTES, depth = DEPTH } = options;
+  for (const [argument, value] of [
+    ['sector', sector],
+    ['sectors', sectors],
+  ] as const) {
+    if (!Number.isSafeInteger(value) || value < 0 || (value * 512) % sectorBytes !== 0) {
+      throw new BlkfrontError({ code: 'bad-argument', argument, value, allowed: `a multiple of ${sectorBytes / 512}` });
+    }
+  }
   if (!Number.isInteger(chunkBytes) || chunkBytes <= 0 || chunkBytes % sectorBytes !== 0) {
     throw new BlkfrontError({ code: 'bad-argument', argument: 'chunkBytes', value: chunkBytes, allowed: `a multiple of ${sectorBytes}` });
   }
@@ -45,7 +53,7 @@ export async function* readRange(
   sectors: number,
   options: RangeOptions,
 ): AsyncIterableIterator<RangeChunk> {
-  const { chunkBytes, depth } = check(options, dev.info?.sectorBytes ?? 512);
+  const { chunkBytes, depth } = check(sector, sectors, options, dev.info?.sectorBytes ?? 512);
   const wait = options.signal === undefined ? {} : { signal: options.signal };
   const ahead: { sector: number; read: Promise<Uint8Array> }[] = [];
   let next = sector;
@@ -68,7 +76,7 @@ export async function writeRange(
   pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
   options: RangeOptions,
 ): Promise<number> {
-  const { depth } = check(options, dev.info?.sectorBytes ?? 512);
+  const { depth } = check(sector, 0, options, dev.info?.sectorBytes ?? 512);
   const wait = options.signal === undefined ? {} : { signal: options.signal };
   const under: Promise<void>[] = [];
   let next = sector;

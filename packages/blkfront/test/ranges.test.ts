@@ -1,8 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { BlkfrontError } from '../src/index.ts';
 import { connected, settled } from './fixture.ts';
 
 /** A turn of the host, in which it looks for rejections that nobody handles. */
 const hostTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+const code = (error: BlkfrontError): string => error.refusal.code;
 
 describe('a long range', () => {
   const unhandled: unknown[] = [];
@@ -69,5 +71,27 @@ describe('a long range', () => {
     world.time.settle();
     await hostTurn();
     expect(unhandled).toEqual([]);
+  });
+
+  it('refuses sectors that are none by name, before anything is asked', async () => {
+    const { back, dev } = connected({}, { sectorBytes: 4096 });
+    const wrong: [number, number, string][] = [
+      [0, Number.NaN, 'sectors'],
+      [Number.NaN, 8, 'sector'],
+      [0, -8, 'sectors'],
+      [-8, 8, 'sector'],
+      [0.5, 8, 'sector'],
+      [0, 12, 'sectors'],
+      [4, 8, 'sector'],
+    ];
+    for (const [sector, sectors, argument] of wrong) {
+      const refusal = { code: 'bad-argument', argument, allowed: 'a multiple of 8' };
+      await expect(dev.readRange(sector, sectors).next()).rejects.toMatchObject({ refusal });
+      if (argument === 'sector') await expect(dev.writeRange(sector, [])).rejects.toMatchObject({ refusal });
+    }
+    expect(back.seen).toEqual([]);
+    expect(await dev.readRange(0, 0).next()).toEqual({ done: true, value: undefined });
+    dev.device.stop();
+    expect(await dev.readRange(0, 8).next().catch(code)).toBe('gone');
   });
 });
