@@ -101,7 +101,7 @@ export class Session {
     // An answer may have ended the device.
     if ((this.state as DeviceState) === 'broken' || this.state === ('closed' as DeviceState)) return;
     this.connection?.silence();
-    this.timers.clearAll();
+    this.upkeep.pause();
     this.unwatch();
     this.change('suspended', '');
   }
@@ -109,10 +109,14 @@ export class Session {
   resume(cancelled: boolean): void {
     this.require('resume', ['suspended']);
     const { connection } = this;
-    if (cancelled && connection !== undefined && connection.queues.length > 0) {
+    // The rings of a connection that the backend was asked to let go of are none to go on with.
+    if (cancelled && !this.lettingGo && connection !== undefined && connection.queues.length > 0) {
       connection.listen(this);
       this.watchBackend();
       this.change('connected', 'suspend cancelled');
+      // Who was told may have suspended it again.
+      if (this.state === 'suspended') return;
+      this.upkeep.goOn();
       for (let queue = 0; queue < connection.queues.length; queue++) this.poll(queue);
       this.pump();
       return;
@@ -372,7 +376,6 @@ export class Session {
 
   /** Ends the connection and keeps its requests. */
   private drop(): void {
-    this.timers.clearAll();
     this.upkeep.clear();
     const taken = this.connection?.destroy((gref, gfn) => this.upkeep.returned(gref, gfn)) ?? [];
     this.connection = undefined;

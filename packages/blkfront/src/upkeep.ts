@@ -40,6 +40,8 @@ export class Upkeep {
   private freeWait: { unsubscribe(): void } | undefined;
   private purgesLeft = 0;
   private quarantineWait = 0;
+  /** Queues whose port is masked, because the peer rang for nothing. */
+  private readonly stormed: Set<number> = new Set();
 
   constructor(parts: UpkeepParts) {
     this.parts = parts;
@@ -64,7 +66,9 @@ export class Upkeep {
     if (idle < options.stormUpcalls) return;
     const { index, port } = ring;
     events.mask(port);
+    this.stormed.add(index);
     timers.set(`storm ${index}`, options.stormTicks, () => {
+      this.stormed.delete(index);
       events.unmask(port);
       poll(index);
     });
@@ -140,10 +144,27 @@ export class Upkeep {
 
   /** Forgets everything that waits. */
   clear(): void {
+    this.pause();
+    this.stormed.clear();
+  }
+
+  /** Waits for nothing any more: neither time nor references that come free wake anybody before `goOn`. */
+  pause(): void {
+    this.parts.timers.clearAll();
     this.freeWait?.unsubscribe();
     this.freeWait = undefined;
     this.purgesLeft = 0;
     this.dryTries = 0;
+  }
+
+  /** Goes on after a `pause` with all that waited: what still has to wait does so anew. */
+  goOn(): void {
+    const { events, queues } = this.parts;
+    for (const { ring } of queues()) {
+      if (this.stormed.delete(ring.index)) events.unmask(ring.port);
+      this.settle(ring.index);
+      ring.retry();
+    }
   }
 
   private purge(): void {
