@@ -87,34 +87,17 @@ export class Device {
 
   /** Told of each change of state, and why, in words. */
   onState(listener: (state: DeviceState, reason: string) => void): Unsubscribable {
-    const { stateListeners } = this.session;
-    stateListeners.add(listener);
-    return { unsubscribe: () => void stateListeners.delete(listener) };
+    return this.session.stateListeners.add(listener);
   }
 
   /** Told when a queue that refused a request with -EBUSY can take one. */
   onRoom(listener: (queue: number) => void): Unsubscribable {
-    const { roomListeners } = this.session;
-    roomListeners.add(listener);
-    return { unsubscribe: () => void roomListeners.delete(listener) };
+    return this.session.roomListeners.add(listener);
   }
 
   /** Told of every completion, at the cost of an object each. */
   onCompletion(listener: (completion: Completion) => void): Unsubscribable {
-    const { tap } = this.session;
-    const before = tap.completed;
-    let live = true;
-    const mine = (completion: Completion): void => {
-      before?.(completion);
-      if (live) listener(completion);
-    };
-    tap.completed = mine;
-    return {
-      unsubscribe: () => {
-        live = false;
-        if (tap.completed === mine) tap.completed = before;
-      },
-    };
+    return this.session.tap.add(listener);
   }
 
   /** Pages for I/O without copies. @throws {BlkfrontError} `bad-argument`, `exhausted`. */

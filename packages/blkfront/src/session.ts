@@ -8,9 +8,10 @@ import { grantsOf } from './grants.ts';
 import { type Ends, publish, readEnds, readState, readTransport, switchState, type Transport, unpublish, writeError } from './handshake.ts';
 import { HeldFrames } from './held-frames.ts';
 import { infoOf } from './info.ts';
+import { Listeners, Tap } from './listeners.ts';
 import { type CheckedOptions, checkOptions } from './options.ts';
 import type { Ring } from './queue.ts';
-import { type Carried, type Completion, touches } from './queue-parts.ts';
+import { type Carried, touches } from './queue-parts.ts';
 import { Timers } from './timers.ts';
 import type { BlkfrontOptions, BlkfrontSurroundings, BlkInfo, DeviceState, Grants, OnDone, QueueFigures } from './types.ts';
 import { Upkeep } from './upkeep.ts';
@@ -37,9 +38,9 @@ export class Session {
   readonly buffers: Buffers;
   readonly held: HeldFrames = new HeldFrames();
   readonly features: Features = noFeatures();
-  readonly tap: { completed: ((completion: Completion) => void) | null } = { completed: null };
-  readonly roomListeners: Set<(queue: number) => void> = new Set();
-  readonly stateListeners: Set<(state: DeviceState, reason: string) => void> = new Set();
+  readonly tap: Tap = new Tap();
+  readonly roomListeners: Listeners<(queue: number) => void> = new Listeners();
+  readonly stateListeners: Listeners<(state: DeviceState, reason: string) => void> = new Listeners();
   readonly surroundings: BlkfrontSurroundings & { readonly grants: Grants };
   reason = '';
   info: BlkInfo | undefined;
@@ -485,12 +486,12 @@ export class Session {
     this.reason = reason;
     const { bus } = this.surroundings;
     if (bus?.observed('blkfront:state')) bus.emit('blkfront:state', { path: this.path, state, before, reason });
-    for (const listener of [...this.stateListeners]) listener(state, reason);
+    for (const { call, live } of this.stateListeners.all) if (live) call(state, reason);
     if (this.leaving) this.letLeave();
   }
 
   private tellRoom(queue: number): void {
-    for (const listener of this.roomListeners) listener(queue);
+    for (const { call, live } of this.roomListeners.all) if (live) call(queue);
   }
 
   private require(call: string, states: readonly DeviceState[]): void {
