@@ -144,7 +144,7 @@ export class BlockDevice {
     if (to > from) await this.requests.plain(op, from, to - from, options.signal);
   }
 
-  /** Makes the range read as zeroes; the protocol has no such request, so zeroed pages are written. @throws {BlkfrontError} as `write`. */
+  /** Makes the range read as zeroes; the protocol has no such request, so zeroed pages are written (see `discardZeroes`). @throws {BlkfrontError} as `write`. */
   async writeZeroes(sector: number, sectors: number, options: WaitOptions = {}): Promise<void> {
     this.requests.checkRange(OP.WRITE_ZEROES, sector, sectors);
     await this.requests.plain(OP.WRITE_ZEROES, sector, sectors, options.signal);

@@ -39,10 +39,10 @@ export class Issuer {
       wire.nrSegments = 0;
       // Linux leaves the sector of a request without data at -1.
       wire.setSectorHalves(0xffff_ffff, 0xffff_ffff);
-    } else if (op === OP.DISCARD || op === OP.DISCARD_SECURE || (op === OP.WRITE_ZEROES && f.zeroByDiscard && f.discard)) {
+    } else if (op === OP.DISCARD || op === OP.DISCARD_SECURE || (op === OP.WRITE_ZEROES && this.zeroesByDiscard(r) > 0)) {
       operation = BLKIF_OP.DISCARD;
       r.mode = MODE.NONE;
-      r.chunk = r.count - r.done;
+      r.chunk = op === OP.WRITE_ZEROES ? this.zeroesByDiscard(r) : r.count - r.done;
       wire.flag = op === OP.DISCARD_SECURE ? BLKIF_DISCARD_SECURE : 0;
       wire.setSector(r.sector + r.done);
       wire.setNrSectors(r.chunk);
@@ -59,7 +59,7 @@ export class Issuer {
           limit = BLKIF_MAX_SEGMENTS_PER_REQUEST;
         } else r.follow = 1;
       }
-      if (!this.segments.open(r, limit, wire)) return false;
+      if (!(op === OP.WRITE_ZEROES ? this.openZeroes(r, limit) : this.segments.open(r, limit, wire))) return false;
       // A durable write cut short for want of references cannot be one barrier.
       if (operation === BLKIF_OP.WRITE_BARRIER && r.chunk !== r.count) {
         operation = BLKIF_OP.WRITE;
@@ -86,6 +86,35 @@ export class Issuer {
     this.figures.requests++;
     if (this.bus?.observed('blkfront:requested')) this.tell(r);
     return true;
+  }
+
+  /**
+   * Sectors from where a writing of zeroes stands that may be discarded instead: whole granules, because a backend may leave alone
+   * whatever of a discard is none. 0 inside a granule, or where zeroes are written anyway.
+   */
+  private zeroesByDiscard(r: Shadow): number {
+    const { zeroByDiscard, discard, discardGranularity, discardAlignment } = this.features;
+    if (!zeroByDiscard || !discard) return 0;
+    const granule = discardGranularity / 512;
+    const from = r.sector + r.done - discardAlignment / 512;
+    if (from < 0 || from % granule !== 0) return 0;
+    const left = r.count - r.done;
+    return left - (left % granule);
+  }
+
+  /** Opens what is written of zeroes: all of it, or no more than up to the granules that can be discarded. */
+  private openZeroes(r: Shadow, limit: number): boolean {
+    const { zeroByDiscard, discard, discardGranularity, discardAlignment } = this.features;
+    const { count } = r;
+    if (zeroByDiscard && discard) {
+      const granule = discardGranularity / 512;
+      const offset = discardAlignment / 512;
+      const first = Math.ceil((r.sector + r.done - offset) / granule) * granule + offset;
+      if (first + granule <= r.sector + count) r.count = first - r.sector;
+    }
+    const opened = this.segments.open(r, limit, this.wire);
+    r.count = count;
+    return opened;
   }
 
   private modeOf(r: Shadow): number {

@@ -129,7 +129,7 @@ export interface BlkfrontOptions {
   readonly stormUpcalls?: number;
   /** Default 10. */
   readonly stormTicks?: number;
-  /** The host of the disk promises that discarded sectors read as zeroes, so `writeZeroes` may discard. Default false. */
+  /** The host of the disk promises that discarded granules read as zeroes, so `writeZeroes` discards whole ones. Default false. */
   readonly discardZeroes?: boolean;
 }
 
