@@ -112,9 +112,9 @@ export class BlockDevice {
     ) as Promise<void>;
   }
 
-  /** Makes every write that was over before this call durable. At once where the disk has no cache. @throws {BlkfrontError} `io`, `gone`, `aborted`. */
+  /** Makes every write that was over before this call durable. At once where the disk has no cache, or is read-only. @throws {BlkfrontError} `io`, `gone`, `aborted`. */
   async flush(options: WaitOptions = {}): Promise<void> {
-    if (this.info?.flush === 'none') return;
+    if (this.info?.flush === 'none' || this.info?.readonly === true) return;
     await this.requests.plain(OP.FLUSH, 0, 0, options.signal);
   }
 

@@ -28,6 +28,8 @@ export class Ring {
   readonly figures: QueueFigures;
   private readonly answer: BlockResponse = new BlockResponse();
   private readonly stalled: Shadow[] = [];
+  /** Flushes of a disk to which nothing is written: over at the next look at the ring, without a request. null: none. */
+  private idle: Shadow[] | null = null;
   private published = 0;
   private plugs = 0;
   private polling = false;
@@ -138,12 +140,30 @@ export class Ring {
     r.gfns = gfns;
     r.bytes = bytes;
     r.sink = sink;
+    if (op === OP.FLUSH && this.features.readonly) return this.putAside(r);
     if (!this.issuer.issue(r)) {
       this.shadows.give(r);
       return this.dry(this.segments.shortOf);
     }
     if (this.plugs === 0) this.push();
     return 0;
+  }
+
+  /** Takes a flush that asks the backend for nothing. */
+  private putAside(r: Shadow): 0 {
+    r.state = STALLED;
+    this.idle ??= [];
+    this.idle.push(r);
+    this.parts.onBacklog(this.index);
+    return 0;
+  }
+
+  /** Completes such flushes, no more than stand there now: a completer may flush again. @returns how many. */
+  private finishIdle(idle: Shadow[]): number {
+    let handled = 0;
+    for (let left = idle.length; left > 0 && !this.stopped; left--, handled++) this.finish(idle.shift()!, 0);
+    if (idle.length === 0) this.idle = null;
+    return handled;
   }
 
   /** Refuses a request that found no reference or page. */
@@ -214,6 +234,7 @@ export class Ring {
         }
       } while (!this.stopped && this.ring.finalCheck() > 0);
       if (!this.stopped && this.stalled.length > 0) this.retryStalled();
+      if (this.idle !== null && !this.stopped) handled += this.finishIdle(this.idle);
       whole = true;
     } finally {
       // A completer that threw must not keep the others from their answers.
@@ -279,6 +300,7 @@ export class Ring {
     }));
     for (const r of left) this.shadows.give(r);
     this.stalled.length = 0;
+    this.idle = null;
     return out;
   }
 
@@ -344,6 +366,7 @@ export class Ring {
 
   /** Issues what comes next of a request: its next part, or the flush after its last. */
   private proceed(r: Shadow): boolean {
+    if (r.op === OP.FLUSH && this.features.readonly) return this.finish(r, 0);
     if (r.follow === 1 && r.done >= r.count) {
       if (!this.features.flush && !this.features.barrier) return this.finish(r, 0);
       r.follow = 2;

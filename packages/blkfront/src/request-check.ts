@@ -17,7 +17,7 @@ export function checkRequest(
   start: number,
   count: number,
 ): number {
-  if (op === FLUSH) return f.flush || f.barrier ? 0 : ERRNO.EOPNOTSUPP;
+  if (op === FLUSH) return f.flush || f.barrier || f.readonly ? 0 : ERRNO.EOPNOTSUPP;
   if (!(count > 0) || !(sector >= 0) || Math.floor(sector) !== sector || Math.floor(count) !== count) return ERRNO.EINVAL;
   if (!(sector + count <= f.sectors) || ((sector | count) & f.granule) !== 0) return ERRNO.EINVAL;
   if (op !== READ && f.readonly) return ERRNO.EROFS;
