@@ -114,6 +114,7 @@ export class BlockDevice {
 
   /** Makes every write that was over before this call durable. At once where the disk has no cache, or is read-only. @throws {BlkfrontError} `io`, `gone`, `aborted`. */
   async flush(options: WaitOptions = {}): Promise<void> {
+    this.requests.checkState();
     if (this.info?.flush === 'none' || this.info?.readonly === true) return;
     await this.requests.plain(OP.FLUSH, 0, 0, options.signal);
   }

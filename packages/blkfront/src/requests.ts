@@ -105,12 +105,19 @@ export class RequestQueue {
     return this.enqueue(op, sector, count, null, null, undefined, signal);
   }
 
-  /** Everything that can be told before a request is made. @throws {BlkfrontError} */
-  checkRange(op: Op, sector: number, count: number): BlkInfo {
-    const { info, state, reason } = this.device;
-    if (info === undefined || state === 'closed' || state === 'broken' || state === 'closing') {
+  /** Whether requests are taken, now or later. @throws {BlkfrontError} `gone`. */
+  checkState(): void {
+    const { state, reason } = this.device;
+    if (state === 'closed' || state === 'broken' || state === 'closing') {
       throw new BlkfrontError({ code: 'gone', state, reason, errno: ERRNO.ENODEV });
     }
+  }
+
+  /** Everything that can be told before a request is made. @throws {BlkfrontError} */
+  checkRange(op: Op, sector: number, count: number): BlkInfo {
+    this.checkState();
+    const { info, state, reason } = this.device;
+    if (info === undefined) throw new BlkfrontError({ code: 'gone', state, reason, errno: ERRNO.ENODEV });
     // A power of two: the low bits say what a remainder would.
     const off = info.sectorBytes / 512 - 1;
     if (!Number.isSafeInteger(sector) || sector < 0 || (sector & off) !== 0) this.refuse('sector', sector, `a multiple of ${off + 1}`);

@@ -78,3 +78,29 @@ describe('a flush of a read-only disk', () => {
     }
   });
 });
+
+describe('a flush', () => {
+  it('is refused by a device that closes or is closed, whether its disk had a cache or not', async () => {
+    for (const offered of [{ flush: true }, {}, { flush: true, info: 4 }]) {
+      const { world, back, dev } = connected({}, offered);
+      back.hold = true;
+      const read = dev.read(0, 512);
+      world.time.settle();
+      dev.device.stop();
+      expect(dev.state).toBe('closing');
+      await expect(dev.flush()).rejects.toMatchObject({ refusal: { code: 'gone', state: 'closing' } });
+      back.release();
+      await settled(world, read);
+      world.time.run(100);
+      await expect(dev.flush()).rejects.toMatchObject({ refusal: { code: 'gone', state: 'closed' } });
+    }
+  });
+
+  it('waits for the first connection while that is under way', async () => {
+    const { world, back, dev } = pair({}, { flush: true });
+    await expect(dev.flush()).rejects.toMatchObject({ refusal: { code: 'gone', state: 'closed' } });
+    dev.device.start();
+    await settled(world, dev.flush());
+    expect(back.flushes).toBe(1);
+  });
+});
