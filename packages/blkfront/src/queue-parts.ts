@@ -11,6 +11,9 @@ import type { OnDone, QueueFigures } from './types.ts';
 
 /** A request taken off a dead ring, to be issued again on the next. */
 export interface Carried {
+  /** The ring that it stood on, and its slot there. */
+  readonly queue: number;
+  readonly id: number;
   readonly op: number;
   readonly sector: number;
   readonly count: number;

@@ -287,6 +287,8 @@ export class Ring {
   carry(): Carried[] {
     const left = this.shadows.outstanding();
     const out: Carried[] = left.map((r) => ({
+      queue: this.index,
+      id: r.id,
       op: r.op,
       sector: r.sector,
       count: r.count,

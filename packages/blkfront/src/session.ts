@@ -1,6 +1,7 @@
 import { type DomId, InvariantError } from '@paravirt/event-bus/contract';
 import { BLKIF_MAX_SEGMENTS_PER_REQUEST, XENBUS_STATE } from '@paravirt/xen-abi';
 import { Buffers } from './buffers.ts';
+import { CarriedTeller } from './carried.ts';
 import { Connection, NO_RINGS, NONE_CARRIED, newFigures } from './connection.ts';
 import { BlkfrontError, ERRNO } from './errors.ts';
 import { type Features, noFeatures, readFeatures, readNode, readSectors } from './features.ts';
@@ -47,6 +48,7 @@ export class Session {
   /** Queues to ask for: the option, until a driver configures fewer. */
   queuesWanted: number;
   private readonly sink: OnDone;
+  private readonly teller: CarriedTeller;
   private readonly timers: Timers;
   private ends: Ends | undefined;
   private transport: Transport | undefined;
@@ -66,6 +68,7 @@ export class Session {
     this.path = `device/vbd/${options.device}`;
     this.queuesWanted = this.options.queues;
     this.sink = sink;
+    this.teller = new CarriedTeller(this.path, this.tap, bus);
     this.timers = new Timers(scheduler);
     this.buffers = new Buffers(pages, this.surroundings.grants, this.held, (frames) => this.uses(frames));
     this.upkeep = new Upkeep({
@@ -464,7 +467,7 @@ export class Session {
   }
 
   private failCarried(status: number): void {
-    for (const { sink, cookie } of this.carried.splice(0)) sink(cookie, status);
+    this.teller.end(this.carried.splice(0), status);
     if (this.leaving) this.letLeave();
     this.tellRoom(0);
   }

@@ -1,0 +1,32 @@
+import type { EventBus } from '@paravirt/event-bus';
+import type { BlkfrontEvents } from './events.ts';
+import type { Tap } from './listeners.ts';
+import type { Carried } from './queue-parts.ts';
+
+/** Tells of requests without a ring that they are over, as a ring tells of its own. */
+export class CarriedTeller {
+  private readonly path: string;
+  private readonly tap: Tap;
+  private readonly bus: EventBus<BlkfrontEvents> | undefined;
+
+  constructor(path: string, tap: Tap, bus: EventBus<BlkfrontEvents> | undefined) {
+    this.path = path;
+    this.tap = tap;
+    this.bus = bus;
+  }
+
+  /** Completes requests with `status`. */
+  end(requests: readonly Carried[], status: number): void {
+    for (const request of requests) {
+      this.tell(request, status);
+      request.sink(request.cookie, status);
+    }
+  }
+
+  /** Tells who watches, and not the completer. */
+  tell({ queue, id, op, sector, count: sectors }: Carried, status: number): void {
+    this.tap.completed?.({ queue, op, sector, sectors, status });
+    const { bus, path } = this;
+    if (bus?.observed('blkfront:completed')) bus.emit('blkfront:completed', { path, queue, id, op, status });
+  }
+}
