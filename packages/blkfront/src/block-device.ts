@@ -15,7 +15,12 @@ import {
   type Op,
 } from './types.ts';
 
-/** Ends a wait early. A request that is already on the ring is not taken back: its buffer is in use until it is over. */
+/**
+ * Ends a wait early: the promise is rejected with `aborted`, the signal's reason as its cause. Nothing is asked of the backend any
+ * more, but what stands on a ring is not taken back, because its buffer is in use until it is over: a request that stands there
+ * whole ends as if there were no signal, and one that stands there in part is rejected when that part is over. Once the connection
+ * is gone nothing is in use, and the request is rejected at once.
+ */
 export interface WaitOptions {
   readonly signal?: AbortSignalLike;
 }

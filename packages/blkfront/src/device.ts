@@ -139,6 +139,14 @@ export class Device {
     return status === 0 ? 0 : this.refusal(status);
   }
 
+  /**
+   * Takes back the requests of `cookie` and `sink` that stand on no ring: their connection is gone, and they wait for the next. They
+   * are over without a call of `sink`. @returns how many.
+   */
+  takeBack(cookie: number, sink: OnDone): number {
+    return this.session.takeBack(cookie, sink);
+  }
+
   /** Sectors of one request on the wire whose buffer starts on a page. */
   get maxPart(): number {
     return (this.session.info?.maxSegments ?? 11) * 8;

@@ -13,6 +13,13 @@ const NAMES: Record<Op, string> = {
   [OP.WRITE_ZEROES]: 'write of zeroes',
 };
 
+/** The `status` of a request whose caller gave up before all of it was on a ring. No errno: those are negative. */
+const GIVEN_UP = 1;
+
+function givenUp(op: Op, signal: AbortSignalLike): BlkfrontError {
+  return new BlkfrontError({ code: 'aborted', waitingFor: NAMES[op] }, { cause: signal.reason });
+}
+
 /** One promise: a request of any length, put on rings in parts. Used again when it is settled. */
 class Pending {
   op: Op = OP.READ;
@@ -30,6 +37,7 @@ class Pending {
   value: unknown = undefined;
   /** Settles the promise; with a rejected one, where it fails. */
   resolve: ((value: unknown) => void) | null = null;
+  signal: AbortSignalLike | null = null;
   unlisten: (() => void) | null = null;
 }
 
@@ -46,6 +54,8 @@ export class RequestQueue {
   private head = 0;
   private nextQueue = 0;
   private moving = false;
+  /** The cookie whose part is being handed over, or -1. */
+  private issuing = -1;
   /** Whose promise is being made: one executor for all, which is called at once. */
   private making: Pending = new Pending();
   private readonly executor = (resolve: (value: unknown) => void): void => {
@@ -58,6 +68,7 @@ export class RequestQueue {
     device.onRoom(() => this.move());
     device.onState((state, reason) => {
       if (state === 'closed' || state === 'broken') this.failAll(state === 'broken' ? ERRNO.EIO : ERRNO.ENODEV, reason);
+      else this.takeBackGivenUp();
     });
   }
 
@@ -146,7 +157,7 @@ export class RequestQueue {
     signal: AbortSignalLike | undefined,
   ): Promise<unknown> {
     if (signal?.aborted === true) {
-      return Promise.reject(new BlkfrontError({ code: 'aborted', waitingFor: NAMES[op] }, { cause: signal.reason }));
+      return Promise.reject(givenUp(op, signal));
     }
     const cookie = this.take(op, sector, count, value);
     const entry = this.pending[cookie]!;
@@ -194,16 +205,36 @@ export class RequestQueue {
   }
 
   private listen(entry: Pending, cookie: number, signal: AbortSignalLike): void {
-    const abort = (): void => {
-      // Parts on a ring use the caller's buffer until they are over; only what waits can be taken back.
-      if (entry.issued > 0 || entry.parts > 0) return;
-      const at = this.waiting.indexOf(cookie, this.head);
-      if (at === -1) return;
-      this.waiting.splice(at, 1);
-      this.fail(entry, cookie, new BlkfrontError({ code: 'aborted', waitingFor: NAMES[entry.op] }, { cause: signal.reason }));
-    };
+    const abort = (): void => this.giveUp(entry, cookie);
+    entry.signal = signal;
     signal.addEventListener('abort', abort, { once: true });
     entry.unlisten = () => signal.removeEventListener('abort', abort);
+  }
+
+  /**
+   * Issues nothing more of a request whose caller gave up. What stands on a ring uses the caller's buffer until it is over, and a
+   * request that stands there whole ends as it ends.
+   */
+  private giveUp(entry: Pending, cookie: number): void {
+    // Whoever hands its part over sees to it.
+    if (this.issuing === cookie) return;
+    const taken = this.device.takeBack(cookie, this.done);
+    entry.parts -= taken;
+    if (taken > 0) entry.status = GIVEN_UP;
+    if (!entry.whole) {
+      const at = this.waiting.indexOf(cookie, this.head);
+      if (at !== -1) this.waiting.splice(at, 1);
+      entry.whole = true;
+      entry.status = GIVEN_UP;
+    }
+    if (entry.parts === 0) this.settle(entry, cookie);
+  }
+
+  /** Requests that came off a ring whose connection is gone are not issued again for a caller who gave up. */
+  private takeBackGivenUp(): void {
+    this.pending.forEach((entry, cookie) => {
+      if (entry.parts > 0 && entry.signal?.aborted === true) this.giveUp(entry, cookie);
+    });
   }
 
   /** Puts as much on the rings as they take. */
@@ -240,6 +271,7 @@ export class RequestQueue {
     const count = data ? Math.min(entry.count - entry.issued, device.maxPart) : entry.count;
     for (let tries = 0; tries < queues; tries++) {
       const queue = this.nextQueue < queues ? this.nextQueue : 0;
+      this.issuing = cookie;
       const status = device.submitTo(
         queue,
         entry.op,
@@ -251,16 +283,21 @@ export class RequestQueue {
         cookie,
         this.done,
       );
+      this.issuing = -1;
       this.nextQueue = queue + 1 < queues ? queue + 1 : 0;
-      if (status === ERRNO.EBUSY) continue;
       if (status === 0) {
         entry.parts++;
         entry.issued += count;
         entry.whole = entry.issued >= entry.count;
-      } else {
+      } else if (status !== ERRNO.EBUSY) {
         entry.status = entry.op === OP.FLUSH && status === ERRNO.EOPNOTSUPP ? 0 : status;
         entry.whole = true;
       }
+      // Who was told of this part may have given the rest up.
+      if (!entry.whole && entry.signal?.aborted === true) {
+        entry.status = GIVEN_UP;
+        entry.whole = true;
+      } else if (status === ERRNO.EBUSY) continue;
       return true;
     }
     return false;
@@ -293,6 +330,7 @@ export class RequestQueue {
     if (entry.unlisten !== null) {
       entry.unlisten();
       entry.unlisten = null;
+      entry.signal = null;
     }
     entry.gfns = null;
     entry.bytes = null;
@@ -317,6 +355,7 @@ export class RequestQueue {
 
   private errorOf(entry: Pending, status: number, reason: string): BlkfrontError {
     const { state } = this.device;
+    if (status === GIVEN_UP) return givenUp(entry.op, entry.signal!);
     if (status === ERRNO.ENODEV || state === 'broken') return new BlkfrontError({ code: 'gone', state, reason, errno: ERRNO.ENODEV });
     if (status === ERRNO.EROFS) return new BlkfrontError({ code: 'read-only', errno: ERRNO.EROFS });
     if (status === ERRNO.EOPNOTSUPP) return new BlkfrontError({ code: 'unsupported', what: NAMES[entry.op], errno: ERRNO.EOPNOTSUPP });

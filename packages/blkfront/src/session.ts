@@ -350,7 +350,12 @@ export class Session {
     if (this.state !== 'connected' || connection === undefined) return;
     for (const { ring } of connection.queues) {
       ring.plug();
-      while (this.carried.length > 0 && ring.adopt(this.carried[0]!)) this.carried.shift();
+      // Off the list first: who is told of it may take others back.
+      for (let next = this.carried.shift(); next !== undefined; next = this.carried.shift()) {
+        if (ring.adopt(next)) continue;
+        this.carried.unshift(next);
+        break;
+      }
       ring.unplug();
     }
     if (this.carried.length > 0 || this.connection !== connection) return;
@@ -464,6 +469,14 @@ export class Session {
 
   private online(): string | undefined {
     return this.ends === undefined ? undefined : readNode(this.surroundings.store, `${this.ends.backend}/online`)?.trim();
+  }
+
+  /** Drops the carried requests of `cookie`, without a call of its `sink`. @returns how many. */
+  takeBack(cookie: number, sink: OnDone): number {
+    const mine = this.carried.filter((request) => request.cookie === cookie && request.sink === sink);
+    if (mine.length > 0) this.carried = this.carried.filter((request) => !mine.includes(request));
+    for (const request of mine) this.teller.tell(request, ERRNO.ENODEV);
+    return mine.length;
   }
 
   private failCarried(status: number): void {
