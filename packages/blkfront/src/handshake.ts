@@ -1,7 +1,8 @@
+import { InvariantError } from '@paravirt/event-bus/contract';
 import { XENBUS_STATE } from '@paravirt/xen-abi';
 import { BlkfrontError } from './errors.ts';
 import { readNode, readNumber } from './features.ts';
-import type { Store, StoreTransaction } from './types.ts';
+import type { BlkfrontSurroundings, Store, StoreTransaction } from './types.ts';
 
 /** How often a transaction is begun again before the store is given up: another writer that always wins is no honest one. */
 const ATTEMPTS_MAX = 256;
@@ -36,6 +37,17 @@ export function switchState(store: Store, path: string, state: number): boolean 
     if (written) store.write(`${path}/state`, String(state), transaction);
   });
   return written;
+}
+
+/** `switchState`, told on the bus. A store that refuses it is left as it is: whoever says something has done it already. */
+export function announce({ store, bus }: Pick<BlkfrontSurroundings, 'store' | 'bus'>, path: string, state: number): void {
+  try {
+    if (!switchState(store, path, state)) return;
+  } catch (error) {
+    if (error instanceof InvariantError) throw error;
+    return;
+  }
+  if (bus?.observed('xenbus:state')) bus.emit('xenbus:state', { path, state });
 }
 
 /** A peer's state: 0 for what no device writes, undefined where the node is gone. */
@@ -118,11 +130,16 @@ export function publish(store: Store, path: string, queues: readonly QueueKeys[]
 
 const TRANSPORT_KEYS = /^(ring-ref\d*|event-channel|queue-\d+|ring-page-order|multi-queue-num-queues)$/;
 
-/** Takes back what `publish` wrote, so that a later connection of another shape leaves nothing stale. */
+/** Takes back what `publish` wrote, so that a later connection of another shape leaves nothing stale; as far as the store allows. */
 export function unpublish(store: Store, path: string): void {
-  transact(store, (transaction) => {
-    if (store.read(`${path}/state`, transaction) !== undefined) removeTransport(store, path, transaction);
-  });
+  try {
+    transact(store, (transaction) => {
+      if (store.read(`${path}/state`, transaction) !== undefined) removeTransport(store, path, transaction);
+    });
+  } catch (error) {
+    // The folder is the toolstack's as much as ours.
+    if (error instanceof InvariantError) throw error;
+  }
 }
 
 function removeTransport(store: Store, path: string, transaction: StoreTransaction): void {

@@ -6,7 +6,7 @@ import { Connection, NO_RINGS, NONE_CARRIED, newFigures } from './connection.ts'
 import { BlkfrontError, ERRNO } from './errors.ts';
 import { type Features, noFeatures, readFeatures, readNode, readSectors } from './features.ts';
 import { grantsOf } from './grants.ts';
-import { type Ends, publish, readEnds, readState, readTransport, switchState, type Transport, unpublish, writeError } from './handshake.ts';
+import { announce, type Ends, publish, readEnds, readState, readTransport, type Transport, unpublish, writeError } from './handshake.ts';
 import { HeldFrames } from './held-frames.ts';
 import { infoOf } from './info.ts';
 import { Listeners, Tap } from './listeners.ts';
@@ -50,6 +50,7 @@ export class Session {
   private readonly sink: OnDone;
   private readonly teller: CarriedTeller;
   private readonly timers: Timers;
+  private readonly patience: Timers;
   private ends: Ends | undefined;
   private transport: Transport | undefined;
   private watches: { unsubscribe(): void }[] = [];
@@ -70,6 +71,7 @@ export class Session {
     this.sink = sink;
     this.teller = new CarriedTeller(this.path, this.tap, bus);
     this.timers = new Timers(scheduler);
+    this.patience = new Timers(scheduler);
     this.buffers = new Buffers(pages, this.surroundings.grants, this.held, (frames) => this.uses(frames));
     this.upkeep = new Upkeep({
       path: this.path,
@@ -191,7 +193,7 @@ export class Session {
     if (!this.lettingGo) this.drop();
     if (this.lettingGo) this.say(XENBUS_STATE.Closed);
     else if (readState(store, this.path) !== XENBUS_STATE.Initialising) this.say(XENBUS_STATE.Initialising);
-    this.timers.clear('lost');
+    if (reason !== '') this.limit(reason);
     this.change('initialising', reason);
     this.watchBackend();
   }
@@ -368,19 +370,23 @@ export class Session {
 
   private lose(reason: string): void {
     const { store } = this.surroundings;
-    const { reconnectTicks } = this.options;
     this.drop();
+    this.limit(reason);
     this.change('lost', reason);
-    if (reconnectTicks === 0) {
-      this.abandon('closed', reason);
-      return;
-    }
-    this.timers.set('lost', reconnectTicks, () => this.abandon('closed', `${reason} and did not come back`));
+    if (this.options.reconnectTicks === 0) this.abandon('closed', reason);
+    if (this.state !== 'lost') return;
     // The toolstack may name another backend.
     const another = (): void => {
       if (this.state === 'lost' && readNode(store, `${this.path}/backend`) !== this.ends?.backend) this.begin('another backend');
     };
     this.watches.push(store.watch(`${this.path}/backend`, () => this.guarded(another)));
+  }
+
+  /** Whoever waits for another connection waits so long from the end of the last, whatever signs of life there are between. */
+  private limit(reason: string): void {
+    const { reconnectTicks } = this.options;
+    if (reconnectTicks === 0 || this.patience.isSet('connect')) return;
+    this.patience.set('connect', reconnectTicks, () => this.abandon('closed', `${reason}, and no connection came about in time`));
   }
 
   /** Ends the connection and keeps its requests. */
@@ -457,12 +463,7 @@ export class Session {
       this.guarded(() => this.begin(reason));
       return;
     }
-    try {
-      unpublish(this.surroundings.store, this.path);
-    } catch (error) {
-      // The folder is the toolstack's as much as ours.
-      if (error instanceof InvariantError) throw error;
-    }
+    unpublish(this.surroundings.store, this.path);
     this.change('closed', reason);
     this.failCarried(ERRNO.ENODEV);
   }
@@ -486,20 +487,14 @@ export class Session {
   }
 
   private say(state: number): void {
-    const { store, bus } = this.surroundings;
-    try {
-      if (!switchState(store, this.path, state)) return;
-    } catch (error) {
-      if (error instanceof InvariantError) throw error;
-      return;
-    }
-    if (bus?.observed('xenbus:state')) bus.emit('xenbus:state', { path: this.path, state });
+    announce(this.surroundings, this.path, state);
   }
 
   private change(state: DeviceState, reason: string): void {
     const before = this.state;
     this.state = state;
     this.reason = reason;
+    if (state !== 'lost' && state !== 'initialising' && state !== 'initialised') this.patience.clearAll();
     const { bus } = this.surroundings;
     if (bus?.observed('blkfront:state')) bus.emit('blkfront:state', { path: this.path, state, before, reason });
     for (const { call, live } of this.stateListeners.all) if (live) call(state, reason);

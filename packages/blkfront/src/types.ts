@@ -121,7 +121,10 @@ export interface BlkfrontOptions {
   readonly purgeTicks?: number;
   /** How long each step of a close waits for the backend and for requests under way. Default 30_000. */
   readonly closeTicks?: number;
-  /** How long a backend that vanished may take to come back before what waits for it fails. Default 60_000; 0 fails at once. */
+  /**
+   * How long a device whose backend vanished or started anew, or that was resumed, may take to be connected again before it is closed and
+   * what waits for it fails. Default 60_000; 0 fails at once where the backend vanished, and never otherwise.
+   */
   readonly reconnectTicks?: number;
   /** How long a refused revoke waits before the next attempt. Default 10. */
   readonly quarantineTicks?: number;

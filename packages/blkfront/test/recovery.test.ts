@@ -45,6 +45,50 @@ describe('a device whose backend comes and goes', () => {
     expect(world.leaks()).toEqual(noLeaks);
   });
 
+  it('fails what waits when the backend shows signs of life and does not connect in time', async () => {
+    for (const end of ['dies', 'starts anew', 'is another after a resume'] as const) {
+      const { world, back, dev } = connected({ reconnectTicks: 500 }, { hold: true });
+      const read = dev.read(0, 4096).catch((error: BlkfrontError) => error.refusal.code);
+      world.time.settle();
+      if (end === 'dies') back.die();
+      else if (end === 'starts anew') back.say(1);
+      else {
+        dev.device.suspend();
+        world.time.run(5000);
+        back.die();
+        dev.device.resume();
+      }
+      // It never gets as far as to look at the frontend.
+      const began = world.time.now();
+      for (const state of [1, 1, 'gone', 1, 'gone', 1]) {
+        world.time.run(80);
+        if (state === 'gone') world.store.connect(0).remove(back.path);
+        else back.say(1);
+        world.time.settle();
+      }
+      expect(dev.state).toBe('initialising');
+      expect(await settled(world, read)).toBe('gone');
+      expect([dev.state, world.time.now() - began]).toEqual(['closed', 500]);
+      world.time.run(2000);
+      expect(world.leaks()).toMatchObject({ ...noLeaks, mappings: expect.anything() });
+    }
+  });
+
+  it('may take its time to be lost again once it is connected', async () => {
+    const { world, back, dev } = connected({ reconnectTicks: 500 });
+    for (let i = 0; i < 3; i++) {
+      back.die();
+      world.time.run(400);
+      back.revive();
+      world.time.settle();
+      expect(dev.state).toBe('connected');
+    }
+    world.time.run(1000);
+    expect(dev.state).toBe('connected');
+    await settled(world, dev.close());
+    expect(world.leaks()).toEqual(noLeaks);
+  });
+
   it('follows the toolstack to another backend', async () => {
     const { world, back, dev } = connected();
     back.die();
