@@ -215,8 +215,11 @@ export class Session {
       run();
     } catch (error) {
       if (error instanceof InvariantError) throw error;
-      const lied = error instanceof BlkfrontError && error.refusal.code === 'bad-store';
-      this.abandon(lied ? 'broken' : 'closed', error instanceof Error ? error.message : String(error));
+      const bad = error instanceof BlkfrontError && error.refusal.code === 'bad-store';
+      // A folder that the toolstack took away is no lie of anybody.
+      const taken = bad && readState(this.surroundings.store, this.path) === undefined;
+      if (taken) this.abandon('closed', 'the device was taken away');
+      else this.abandon(bad ? 'broken' : 'closed', error instanceof Error ? error.message : String(error));
     }
   }
 

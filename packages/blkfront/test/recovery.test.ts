@@ -74,6 +74,33 @@ describe('a device whose backend comes and goes', () => {
     }
   });
 
+  it('is closed, not broken, when the toolstack takes its folder away while it is lost', async () => {
+    for (const folderFirst of [true, false]) {
+      const { world, back, dev } = connected({}, { hold: true });
+      const read = dev.read(0, 512).catch((error: BlkfrontError) => error.refusal);
+      world.time.settle();
+      if (folderFirst) world.store.connect(0).remove(back.front);
+      back.die();
+      world.time.settle();
+      if (!folderFirst) {
+        expect(dev.state).toBe('lost');
+        world.store.connect(0).remove(back.front);
+        world.time.settle();
+      }
+      expect([dev.state, dev.device.reason]).toEqual(['closed', 'the device was taken away']);
+      expect(await settled(world, read)).toMatchObject({ code: 'gone', state: 'closed' });
+      expect(world.time.now()).toBe(0);
+      expect(world.leaks()).toEqual(noLeaks);
+    }
+    // A folder that is there and names no backend is a lie all the same.
+    const { world, back, dev } = connected();
+    back.die();
+    world.time.settle();
+    world.store.connect(0).remove(`${back.front}/backend`);
+    world.time.settle();
+    expect(dev.state).toBe('broken');
+  });
+
   it('may take its time to be lost again once it is connected', async () => {
     const { world, back, dev } = connected({ reconnectTicks: 500 });
     for (let i = 0; i < 3; i++) {
