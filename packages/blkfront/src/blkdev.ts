@@ -171,11 +171,17 @@ export function blkDev(device: Device): UnconfiguredBlkDev {
       if (missing !== -1) refuseState('start', `queue ${missing} is not configured`, 'every queue configured');
       device.setQueues(queues.length);
       device.setUpcall(upcall);
-      device.start();
+      try {
+        device.start();
+      } catch (error) {
+        device.setUpcall(null);
+        throw error;
+      }
       device.waitFor(() => device.state === 'connected' || device.state === 'closed' || device.state === 'broken');
       if (device.state !== 'connected') {
         const { state: reached, reason } = device;
-        device.destroy();
+        // The connection only: buffers are their owners'.
+        device.abandon();
         device.setUpcall(null);
         throw new BlkfrontError({ code: 'gone', state: reached, reason, errno: ERRNO.ENODEV });
       }
@@ -286,7 +292,7 @@ export function blkDev(device: Device): UnconfiguredBlkDev {
       if (device.busy > 0) refuseState('stop', `${device.busy} requests are under way`, 'no request under way');
       device.stop();
       device.waitFor(() => device.state === 'closed' || device.state === 'broken');
-      if (device.state !== 'closed' && device.state !== 'broken') device.destroy();
+      if (device.state !== 'closed' && device.state !== 'broken') device.abandon();
       device.setUpcall(null);
       for (const q of queues) {
         q.armed = false;

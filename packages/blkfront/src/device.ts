@@ -246,9 +246,14 @@ export class Device {
     this.session.resume(cancelled);
   }
 
-  /** Ends the device at once, without waiting for its backend; what that still maps goes as soon as it lets go. */
-  destroy(): void {
+  /** Ends the connection at once, without waiting for its backend; what that still maps goes as soon as it lets go. Buffers stay. */
+  abandon(): void {
     this.session.abandon('closed', '');
+  }
+
+  /** `abandon`, and every buffer goes too. */
+  destroy(): void {
+    this.abandon();
     this.session.buffers.destroy();
   }
 
