@@ -133,6 +133,20 @@ export function blkDev(device: Device): UnconfiguredBlkDev {
     q.conf?.callback?.(queue);
   };
 
+  let ports: { unsubscribe(): void } | undefined;
+  const hook = (): void => {
+    device.setUpcall(upcall);
+    // Every connection has ports of its own, and a port starts unmasked.
+    ports = device.onState((reached) => {
+      for (let queue = 0; reached === 'connected' && queue < queues.length; queue++) if (!queues[queue]!.armed) device.mask(queue);
+    });
+  };
+  const unhook = (): void => {
+    device.setUpcall(null);
+    ports?.unsubscribe();
+    ports = undefined;
+  };
+
   const unconfigured: UnconfiguredBlkDev = {
     state: 'unconfigured',
     getInfo,
@@ -170,11 +184,11 @@ export function blkDev(device: Device): UnconfiguredBlkDev {
       const missing = queues.findIndex(({ conf }) => conf === null);
       if (missing !== -1) refuseState('start', `queue ${missing} is not configured`, 'every queue configured');
       device.setQueues(queues.length);
-      device.setUpcall(upcall);
+      hook();
       try {
         device.start();
       } catch (error) {
-        device.setUpcall(null);
+        unhook();
         throw error;
       }
       device.waitFor(() => device.state === 'connected' || device.state === 'closed' || device.state === 'broken');
@@ -182,10 +196,9 @@ export function blkDev(device: Device): UnconfiguredBlkDev {
         const { state: reached, reason } = device;
         // The connection only: buffers are their owners'.
         device.abandon();
-        device.setUpcall(null);
+        unhook();
         throw new BlkfrontError({ code: 'gone', state: reached, reason, errno: ERRNO.ENODEV });
       }
-      for (let queue = 0; queue < queues.length; queue++) device.mask(queue);
       state = 'running';
       return running;
     },
@@ -293,7 +306,7 @@ export function blkDev(device: Device): UnconfiguredBlkDev {
       device.stop();
       device.waitFor(() => device.state === 'closed' || device.state === 'broken');
       if (device.state !== 'closed' && device.state !== 'broken') device.abandon();
-      device.setUpcall(null);
+      unhook();
       for (const q of queues) {
         q.armed = false;
         q.wanted = false;

@@ -13,6 +13,45 @@ const request = (gfn: number): BlkReq => ({
 });
 
 describe('a driver of uk_blkdev', () => {
+  it('is told of nothing before it enables interrupts, whichever connection the device has', () => {
+    for (const end of ['dies', 'is left', 'starts anew'] as const) {
+      const { world, back, dev } = pair({ queues: 2 }, { maxQueues: 2 });
+      const configured = blkDev(dev.device).configure({ nbQueues: 2 });
+      const calls: number[] = [];
+      const finish = (queue: number): void => {
+        calls.push(queue);
+        running.finishReqs(queue);
+      };
+      configured.queueConfigure(0, 0, { callback: finish });
+      configured.queueConfigure(1, 0, { callback: finish });
+      const running = configured.start();
+      expect(running.intrEnable(1)).toBe(0);
+      if (end === 'dies') {
+        back.die();
+        back.revive();
+      } else if (end === 'starts anew') back.say(5);
+      else {
+        dev.device.suspend();
+        dev.device.resume();
+      }
+      world.time.settle();
+      expect(dev.state).toBe('connected');
+      const polled = request(world.page());
+      const told = request(world.page());
+      calls.length = 0;
+      running.submitOne(0, polled);
+      running.submitOne(1, told);
+      world.time.settle();
+      expect([calls, polled.state, told.state]).toEqual([[1], 1, 0]);
+      running.finishReqs(0);
+      expect(polled.state).toBe(0);
+      running.submitOne(1, told);
+      world.time.settle();
+      expect(calls).toEqual([1, 1]);
+      running.stop();
+    }
+  });
+
   it('keeps its buffers when it cannot start, or its backend does not let it stop', () => {
     const { world, back, dev } = pair({ closeTicks: 10 });
     back.say(1);
