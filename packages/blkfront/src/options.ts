@@ -39,7 +39,12 @@ export function checkOptions(options: BlkfrontOptions): CheckedOptions {
   whole('queues', queues, 1, 64);
   if (whole('ringPages', ringPages, 1, 16) && (ringPages & (ringPages - 1)) !== 0) refuse('ringPages', ringPages, '1, 2, 4, 8, 16');
   whole('maxSegments', maxSegments, 11, 256);
-  if (poolRefs !== 'full') whole('poolRefs', poolRefs, 0, 1 << 20);
+  for (const [name, flag] of Object.entries({ persistent, discardZeroes })) {
+    if (typeof flag !== 'boolean') refuse(name, flag, 'true, false');
+  }
+  if (poolRefs !== 'full' && (!Number.isInteger(poolRefs) || poolRefs < 0 || poolRefs > 1 << 20)) {
+    refuse('poolRefs', poolRefs, `0 to ${1 << 20}, full`);
+  }
   if (poolOrder !== 'lifo' && poolOrder !== 'fifo') refuse('poolOrder', poolOrder, 'lifo, fifo');
   for (const [name, ticks] of Object.entries({ purgeTicks, closeTicks, quarantineTicks, stormTicks })) whole(name, ticks, 1, 2 ** 31 - 1);
   whole('reconnectTicks', reconnectTicks, 0, 2 ** 31 - 1);
