@@ -167,6 +167,18 @@ describe('a sparse disk', () => {
     disk.close();
   });
 
+  it('that grows over more of its file shows all of that, before and after it is written there', () => {
+    const disk = sparseDisk({ path: file(new Uint8Array(65_536).fill(1)), sizeBytes: 8192 });
+    disk.resize(128 * 1024);
+    expect(disk.allocatedBytes).toBe(65_536);
+    expect([get(disk, 8192, 512)[0], get(disk, 65_536, 512)[0]]).toEqual([1, 0]);
+    put(disk, 8704, 512, 2);
+    const seen = get(disk, 8192, 2048);
+    expect([seen[511], seen[512], seen[1024]]).toEqual([1, 2, 1]);
+    disk.close();
+    expect(() => disk.resize(8192)).toThrow(refusal('closed'));
+  });
+
   it('takes a file of somebody else for full', () => {
     const disk = sparseDisk({ path: file(new Uint8Array(8192).fill(1)) });
     expect(disk.allocatedBytes).toBe(8192);

@@ -112,12 +112,16 @@ class Sparse extends OpenFile implements SparseDisk {
   }
 
   override resize(sizeBytes: number): void {
+    const known = this.allocated.length;
+    const fileBytes = this.closed ? 0 : fstatSync(this.fd).size;
     super.resize(sizeBytes);
     const blocks = Math.ceil(sizeBytes / BLOCK);
     const allocated = new Uint8Array(blocks);
     const stale = new Uint8Array(blocks);
     allocated.set(this.allocated.subarray(0, blocks));
     stale.set(this.stale.subarray(0, blocks));
+    // A disk that was only the first part of its file grows over what is there.
+    allocated.fill(1, known, Math.max(known, Math.ceil(fileBytes / BLOCK)));
     // The host cut off what lay behind; a block that is cut in the middle keeps its front.
     this.held = 0;
     for (let block = 0; block < blocks; block++) if (allocated[block] === 1) this.held++;
