@@ -2,6 +2,7 @@ import { type DomId, InvariantError } from '@paravirt/event-bus/contract';
 import { BLKIF_MAX_SEGMENTS_PER_REQUEST, XENBUS_STATE } from '@paravirt/xen-abi';
 import { Buffers } from './buffers.ts';
 import { CarriedTeller } from './carried.ts';
+import { Closing, type ClosingHost } from './closing.ts';
 import { Connection, NO_RINGS, NONE_CARRIED, newFigures } from './connection.ts';
 import { BlkfrontError, ERRNO } from './errors.ts';
 import { type Features, noFeatures, readFeatures, readNode, readSectors } from './features.ts';
@@ -21,7 +22,7 @@ import { Upkeep } from './upkeep.ts';
  * The life of a device by store states: it connects, follows its backend through resizes, restarts and ends, and carries requests
  * from a dead connection to the next. `Device` is its public face.
  */
-export class Session {
+export class Session implements ClosingHost {
   // What each upcall and each request looks at stands first and together: with many devices it comes from far memory every time.
   takeover: ((queue: number) => void) | null = null;
   connection: Connection | undefined;
@@ -58,8 +59,7 @@ export class Session {
   private seen = false;
   /** Closed was written so that a backend of an older connection lets go. */
   private lettingGo = false;
-  private closeStep: 'drain' | 'closing' | 'closed' = 'drain';
-  private byBackend = false;
+  private readonly closing: Closing;
 
   /** @throws {BlkfrontError} `bad-argument`. */
   constructor(options: BlkfrontOptions, surroundings: BlkfrontSurroundings, sink: OnDone) {
@@ -72,6 +72,7 @@ export class Session {
     this.teller = new CarriedTeller(this.path, this.tap, bus);
     this.timers = new Timers(scheduler);
     this.patience = new Timers(scheduler);
+    this.closing = new Closing(this, this.timers, this.options.closeTicks);
     this.buffers = new Buffers(pages, this.surroundings.grants, this.held, (frames) => this.uses(frames));
     this.upkeep = new Upkeep({
       path: this.path,
@@ -163,7 +164,7 @@ export class Session {
     const handled = ring.poll();
     if (handled > 0) this.upkeep.useful(ring);
     if (this.carried.length > 0) this.pump();
-    if (this.state === 'closing') this.progress();
+    if (this.state === 'closing') this.closing.progress();
     if (ring.unsettled) this.upkeep.settle(ring.index);
     if (this.leaving) this.letLeave();
     return handled;
@@ -243,7 +244,7 @@ export class Session {
         }
         return;
       case 'closing':
-        this.progress();
+        this.closing.progress();
         return;
       case 'lost':
         if (state !== undefined && state !== XENBUS_STATE.Unknown) this.begin('the backend came back');
@@ -403,65 +404,35 @@ export class Session {
   }
 
   private close(byBackend: boolean, reason: string): void {
-    const { state } = this;
-    this.byBackend = byBackend;
-    this.closeStep = 'drain';
+    const { state, closing } = this;
+    closing.begin(byBackend);
     for (const { ring } of this.connection?.queues ?? []) ring.refusal = ERRNO.ENODEV;
     this.change('closing', reason);
-    this.armClose();
+    closing.arm();
     // A suspended device does not look at its backend; one that closes does.
     if (this.watches.length === 0) this.watchBackend();
-    if (state === 'connected') this.progress();
+    if (state === 'connected') closing.progress();
     else if (this.lettingGo) {
-      // Closed is said already; the old rings stay until the backend has said it too.
-      this.closeStep = 'closed';
-      this.progress();
-    } else this.advanceClose();
+      // The old rings stay until the backend has said it too.
+      closing.said();
+      closing.progress();
+    } else closing.advance();
   }
 
-  private armClose(): void {
-    this.timers.set('close', this.options.closeTicks, () => {
-      // Whoever does not answer in time is not waited for.
-      if (this.closeStep === 'closed') this.finishClose();
-      else this.advanceClose();
-    });
+  backendState(): number | undefined {
+    return this.ends === undefined ? undefined : readState(this.surroundings.store, this.ends.backend);
   }
 
-  /** Goes on with a close as far as the backend's state and the requests under way allow. */
-  private progress(): void {
-    const state = this.ends === undefined ? undefined : readState(this.surroundings.store, this.ends.backend);
-    const gone = state === undefined;
-    if (this.closeStep === 'drain') {
-      const idle = this.connection === undefined || this.connection.queues.every(({ ring }) => ring.busy === 0);
-      if (idle || gone || state === XENBUS_STATE.Closed) this.advanceClose();
-      return;
-    }
-    if (this.closeStep === 'closing') {
-      if (gone || state >= XENBUS_STATE.Closing) this.advanceClose();
-      return;
-    }
-    if (gone || (state !== XENBUS_STATE.Closing && state !== XENBUS_STATE.Connected)) this.finishClose();
+  idle(): boolean {
+    return this.connection === undefined || this.connection.queues.every(({ ring }) => ring.busy === 0);
   }
 
-  private advanceClose(): void {
-    // A backend that began is answered with Closed at once, as real frontends do; otherwise Closing comes first.
-    if (this.closeStep === 'drain' && !this.byBackend) {
-      this.closeStep = 'closing';
-      this.say(XENBUS_STATE.Closing);
-    } else {
-      this.closeStep = 'closed';
-      this.say(XENBUS_STATE.Closed);
-    }
-    this.armClose();
-    this.progress();
-  }
-
-  private finishClose(): void {
-    const { byBackend, reason } = this;
+  closed(): void {
+    const { reason } = this;
     const online = this.online();
     this.drop();
     this.unwatch();
-    if (byBackend && online === '1' && this.options.reconnectTicks > 0) {
+    if (this.closing.byBackend && online === '1' && this.options.reconnectTicks > 0) {
       // The host's driver restarts: the device comes back.
       this.guarded(() => this.begin(reason));
       return;
@@ -489,7 +460,7 @@ export class Session {
     this.tellRoom(0);
   }
 
-  private say(state: number): void {
+  say(state: number): void {
     announce(this.surroundings, this.path, state);
   }
 
