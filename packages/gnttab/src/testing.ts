@@ -1,5 +1,4 @@
 export { FakeDomain, FakeHypervisor, type FakeHypervisorOptions } from './fake-hypervisor.ts';
-export { TABLE_STEPS, type TableStep, tableSchedules } from './generators.ts';
 export { type GrantWorld, type GuestSide, grantHypercallsSuite, type SuiteTools } from './hypercalls-suite.ts';
 export { ListModel } from './list-model.ts';
 export { type Recorded, recorderBus } from './recorder.ts';

@@ -1,7 +1,8 @@
 import type { DomId, Gfn, Gref } from '@paravirt/event-bus/contract';
 import { expect } from 'vitest';
+import type { TableStep } from '../src/generators.ts';
 import { type FreeCallback, GrantError, type GrantList } from '../src/index.ts';
-import { type TableFixture, type TableStep, tableFixture } from '../src/testing.ts';
+import { type TableFixture, tableFixture } from '../src/testing.ts';
 
 const PEERS = [2, 3, 5].map((domid) => domid as DomId);
 const IN_USE = 0x18;

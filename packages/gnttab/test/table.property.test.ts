@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { tableSchedules } from '../src/testing.ts';
+import { tableSchedules } from '../src/generators.ts';
 import { ScheduleModel } from './schedule-model.ts';
 
 const FULL = process.env['PARAVIRT_FULL'] !== undefined;
