@@ -157,10 +157,11 @@ export class DomainFace implements Domain {
     this.#machine.post(this.#core, work);
   }
 
-  waitFor(condition: () => boolean): boolean {
+  /** Handed on by itself, as its neighbours are: `{ pages, events, store, waitFor }`. */
+  readonly waitFor = (condition: () => boolean): boolean => {
     this.#core.mustLive();
     return this.#machine.waitFor(this.#core, condition);
-  }
+  };
 
   hypercall(number: number, ...args: number[]): number {
     this.#core.mustLive();

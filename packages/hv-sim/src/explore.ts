@@ -12,7 +12,7 @@ export interface ScenarioRun {
 
 /**
  * A run from beginning to end: makes its machine and domains, lets them run, and throws when something is wrong. Everything it
- * does must follow from its seed.
+ * does must follow from its seed, and must be over when it returns: promises are waited for inside, by running the machine.
  */
 export type Scenario = (run: ScenarioRun) => void;
 
@@ -38,7 +38,7 @@ function runOnce(
   let machine: Machine | undefined;
   let failure: { error: unknown } | undefined;
   try {
-    scenario({
+    const left: unknown = scenario({
       seed,
       machine(options = {}) {
         if (machine !== undefined) {
@@ -48,6 +48,11 @@ function runOnce(
         return machine;
       },
     });
+    if (isPromise(left)) {
+      left.then(undefined, () => undefined);
+      const allowed = 'one that is over when it returns: run the machine until its promises are settled';
+      throw new HvError({ code: 'bad-argument', argument: 'scenario', value: 'one that returns a promise', allowed });
+    }
   } catch (error) {
     failure = { error };
   }
@@ -58,6 +63,10 @@ function runOnce(
     schedule: [...(machine?.schedule ?? [])],
   };
   return { record, hashes: machine?.hashes ?? [], failure };
+}
+
+function isPromise(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
 }
 
 /**
@@ -84,16 +93,17 @@ export function checkDeterminism(scenario: Scenario, seed: number | string, orde
 }
 
 /**
- * Runs a scenario with one seed after another, the order of domains drawn from each, and stops at the first failure.
- * @param options.seeds the seeds, or how many (0, 1, 2 ...).
+ * Runs a scenario with one seed after another, the order of domains drawn from each, and stops at the first failure. One seed again:
+ * `seeds: [7]`.
+ * @param options.seeds the seeds, or how many (0, 1, 2 ...): one at least, because a search of nothing finds nothing.
+ * @throws {HvError} `bad-argument`.
  */
 export function explore(
   scenario: Scenario,
   options: { readonly seeds: number | Iterable<number | string>; readonly order?: 'random' | 'round-robin' },
 ): { readonly runs: number; readonly failure: FailedRun | undefined } {
   let runs = 0;
-  const seeds = typeof options.seeds === 'number' ? Array.from({ length: options.seeds }, (_, i) => i) : options.seeds;
-  for (const seed of seeds) {
+  for (const seed of seedsOf(options.seeds)) {
     runs++;
     const { record, failure } = runOnce(scenario, seed, options.order ?? 'random');
     if (failure !== undefined) return { runs, failure: { ...record, error: failure.error } };
@@ -101,9 +111,19 @@ export function explore(
   return { runs, failure: undefined };
 }
 
+function seedsOf(seeds: number | Iterable<number | string>): (number | string)[] {
+  let list: (number | string)[] = [];
+  if (typeof seeds === 'number') {
+    if (Number.isInteger(seeds) && seeds > 0) list = Array.from({ length: seeds }, (_, i) => i);
+  } else if (typeof seeds === 'object' && seeds !== null) list = [...seeds];
+  if (list.length > 0) return list;
+  const allowed = 'how many, from 1 on, or a list of one seed at least';
+  throw new HvError({ code: 'bad-argument', argument: 'seeds', value: JSON.stringify(seeds) ?? String(seeds), allowed });
+}
+
 /**
  * Repeats a run step by step, and goes on after the schedule's end if the scenario does.
- * @throws what the scenario throws; {HvError} `schedule-diverged`: the scenario is not the one that was recorded.
+ * @throws what the scenario throws; {HvError} `schedule-diverged`: the scenario is not the one that was recorded; `bad-argument`.
  */
 export function replay(
   scenario: Scenario,
@@ -113,7 +133,13 @@ export function replay(
     readonly afterwards?: 'random' | 'round-robin';
   },
 ): RunRecord {
-  const schedule = typeof options.schedule === 'string' ? parseSchedule(options.schedule) : options.schedule;
+  const { schedule: recorded } = options;
+  if (typeof recorded !== 'string' && typeof recorded?.length !== 'number') {
+    const allowed =
+      'the schedule of a run record, or a line of formatSchedule; to run one seed again without one, explore with `seeds: [seed]`';
+    throw new HvError({ code: 'bad-argument', argument: 'schedule', value: String(recorded), allowed });
+  }
+  const schedule = typeof recorded === 'string' ? parseSchedule(recorded) : recorded;
   const { record, failure } = runOnce(scenario, options.seed, { schedule, afterwards: options.afterwards ?? 'random' });
   if (failure !== undefined) throw failure.error;
   return record;

@@ -167,3 +167,46 @@ describe('determinism', () => {
     expect(run(true)).toEqual(run(false));
   });
 });
+
+describe('what makes no search or no repetition', () => {
+  const nothing: Scenario = () => undefined;
+
+  it.each([-1, 0, 1.5, Number.NaN, 'x', [], undefined, null])('is refused: seeds %j', (seeds) => {
+    let failure: unknown;
+    try {
+      explore(nothing, { seeds: seeds as number });
+    } catch (error) {
+      failure = error;
+    }
+    expect(failure).toBeInstanceOf(HvError);
+    expect((failure as HvError).refusal).toMatchObject({
+      code: 'bad-argument',
+      argument: 'seeds',
+      allowed: expect.stringContaining('from 1 on'),
+    });
+  });
+
+  it('is a replay without a schedule: the refusal says how one seed is run again', () => {
+    const options = { seed: 7 } as unknown as Parameters<typeof replay>[1];
+    expect(() => replay(nothing, options)).toThrow('explore with `seeds: [seed]`');
+  });
+
+  it('is a scenario that is not over when it returns: its own error is nowhere lost either', async () => {
+    const late = (async () => {
+      throw new Error('late');
+    }) as unknown as Scenario;
+    const { failure } = explore(late, { seeds: 3 });
+    expect(failure).toMatchObject({ seed: 0 });
+    expect(String(failure!.error)).toContain('one that returns a promise');
+    await null;
+  });
+
+  it.each([Number.NaN, Number.POSITIVE_INFINITY, undefined, null, {}])('is a machine of seed %s', (seed) => {
+    expect(() => createMachine({ seed: seed as number, ramBytes: 2 ** 20 })).toThrow('seed');
+  });
+
+  it('is none of these: one seed, which finds what it found before', () => {
+    const { failure } = explore(race, { seeds: 200 });
+    expect(explore(race, { seeds: [failure!.seed] }).failure).toMatchObject({ seed: failure!.seed, hash: failure!.hash });
+  });
+});

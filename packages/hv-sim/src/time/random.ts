@@ -94,7 +94,13 @@ class Xoshiro implements Random {
   }
 }
 
-/** A generator whose numbers depend on the seed alone. Split it by purpose: a draw for one does not move the others. */
+/**
+ * A generator whose numbers depend on the seed alone. Split it by purpose: a draw for one does not move the others.
+ * @throws {HvError} `bad-argument`: neither a string nor a finite number.
+ */
 export function createRandom(seed: number | string): Random {
+  if (typeof seed !== 'string' && !Number.isFinite(seed)) {
+    throw new HvError({ code: 'bad-argument', argument: 'seed', value: String(seed), allowed: 'a string or a finite number' });
+  }
   return new Xoshiro(`${typeof seed}:${seed}`);
 }
