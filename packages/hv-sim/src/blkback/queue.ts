@@ -14,6 +14,7 @@ import { countRequest } from './counters.ts';
 import { type DiskIo, SECTOR } from './disk-io.ts';
 import type { BlkbackEvents } from './events.ts';
 import { MAPPED, type QueueMappings, REFUSED, RETRYING } from './mapping.ts';
+import { Parked } from './parked.ts';
 import { PersistentCare } from './persistent-care.ts';
 import { QueueFacts } from './queue-facts.ts';
 import type { QueueSetup } from './queue-setup.ts';
@@ -58,8 +59,8 @@ export class BackQueue implements RequestOwner, TransferOwner {
   private stopped = false;
   /** Requests taken and not answered. */
   inFlight = 0;
-  /** Taken, but for lack of pages or for a barrier not begun. The ring waits behind it. */
-  private parked: BackRequest | undefined = undefined;
+  /** Taken, but for lack of pages or for a barrier not begun. The ring waits behind them. */
+  private readonly parked: Parked;
   /** A barrier is under way: the ring waits. */
   private fenced = false;
   /** Where the next request is read to: most are over before the one after them is. */
@@ -87,8 +88,6 @@ export class BackQueue implements RequestOwner, TransferOwner {
   private free: BackRequest | undefined = undefined;
   /** Answered, waiting for the turn that publishes it. */
   private readonly finished: RequestList = new RequestList();
-  /** What was asked last whether it may start never can: there are not so many pages. */
-  private hopeless = false;
   private readonly resumeData = (request: BackRequest, result: number): void => this.mappedLater(request, result);
   private readonly resumeIndirect = (request: BackRequest, result: number): void => {
     this.indirectMapped(request, result);
@@ -98,6 +97,7 @@ export class BackQueue implements RequestOwner, TransferOwner {
   constructor(setup: QueueSetup) {
     this.setup = setup;
     this.mappings = setup.mappings;
+    this.parked = new Parked(setup.mappings.pool);
     this.disk = setup.disk;
     this.io = setup.io;
     this.persistent = setup.mappings.persistent !== undefined;
@@ -147,6 +147,9 @@ export class BackQueue implements RequestOwner, TransferOwner {
     }
     if (this.persistent) this.care.tend(this.stopped);
     if (this.inFlight === 0 && this.stopped) this.setup.idle();
+    const { count } = this.parked;
+    // Nobody else's end gives what is parked its turn.
+    if (count > 0 && (this.stopped || count === this.inFlight)) this.setup.ready(this);
     this.raise();
     return this.cost;
   }
@@ -156,6 +159,7 @@ export class BackQueue implements RequestOwner, TransferOwner {
     this.bounds.sectors = Math.floor(this.disk.sizeBytes / SECTOR);
     this.transfers.begin(this.time);
     if (this.late || this.stopped) this.answerFinished();
+    if (this.parked.count > 0) this.unpark(budget);
     if (!this.halted && !this.stopped) this.consume(budget);
     this.transfers.end();
   }
@@ -164,13 +168,12 @@ export class BackQueue implements RequestOwner, TransferOwner {
   stop(): void {
     this.stopped = true;
     this.care.stop();
-    if (this.parked !== undefined && !this.inTurn) this.setup.ready(this);
+    if (this.parked.count > 0 && !this.inTurn) this.setup.ready(this);
   }
 
   private consume(budget: number): void {
     const ring = this.ring;
     const { shared } = ring;
-    if (this.parked !== undefined && !this.unpark()) return;
     for (let look = 0; look < LOOKS_MAX; look++) {
       // The producer index is fetched once: what is checked is what is used.
       const prod = shared.reqProd;
@@ -179,7 +182,7 @@ export class BackQueue implements RequestOwner, TransferOwner {
         return;
       }
       while (ring.reqCons !== prod) {
-        if (this.parked !== undefined || this.fenced) return;
+        if (this.parked.count > 0 || this.fenced) return;
         if (this.cost >= budget) {
           this.setup.ready(this);
           return;
@@ -188,7 +191,7 @@ export class BackQueue implements RequestOwner, TransferOwner {
         if (room <= 0) return;
         this.take(Math.min((prod - ring.reqCons) >>> 0, room, Math.ceil((budget - this.cost) / 2)));
       }
-      if (this.parked !== undefined || this.fenced) return;
+      if (this.parked.count > 0 || this.fenced) return;
       if (ring.finalCheck() === 0) return;
     }
     // Looked often and took nothing: no honest frontend's index does that, and it gets no further turn before it rings.
@@ -330,26 +333,15 @@ export class BackQueue implements RequestOwner, TransferOwner {
 
   /** Begins a checked request, or parks it: a barrier waits until it is alone, every request until there are pages for it. */
   private start(request: BackRequest): void {
-    if (this.mayStart(request)) this.begin(request);
-    else this.parked = request;
-  }
-
-  private mayStart(request: BackRequest): boolean {
-    if (request.operation === BARRIER && this.inFlight > 1) return false;
-    const { pool } = this.mappings;
-    if (pool.free >= request.segments || pool.grow(request.segments)) return true;
-    // With nothing else under way no page will come back: the request is refused.
-    if (this.inFlight > 1) return false;
-    this.hopeless = true;
-    return true;
+    const { parked } = this;
+    if (parked.mayStart(request, this.inFlight)) this.begin(request);
+    else parked.push(request);
   }
 
   private begin(request: BackRequest): void {
     const { operation, segments, grefs } = request;
-    if (this.hopeless) {
-      this.hopeless = false;
-      this.refuse(request, ERROR, 'no addresses to map at');
-    } else if (!request.indirectParsed) this.mapIndirect(request);
+    if (!this.parked.hasPages(request)) this.refuse(request, ERROR, 'no addresses to map at');
+    else if (!request.indirectParsed) this.mapIndirect(request);
     else {
       if (operation === BARRIER) this.fenced = true;
       this.cost += segments;
@@ -359,13 +351,18 @@ export class BackQueue implements RequestOwner, TransferOwner {
     }
   }
 
-  /** Tries a parked request again. @returns whether the ring may go on. */
-  private unpark(): boolean {
-    const request = this.parked!;
-    if (!this.mayStart(request)) return false;
-    this.parked = undefined;
-    this.begin(request);
-    return this.parked === undefined && !this.fenced;
+  /** Begins what is parked and may begin, in its order. */
+  private unpark(budget: number): void {
+    const { parked } = this;
+    while (!this.stopped) {
+      if (this.cost >= budget) {
+        this.setup.ready(this);
+        return;
+      }
+      const request = parked.next(this.inFlight);
+      if (request === undefined) return;
+      this.begin(request);
+    }
   }
 
   dataMapped(request: BackRequest, result: number): void {
@@ -457,9 +454,9 @@ export class BackQueue implements RequestOwner, TransferOwner {
   private answerFinished(): void {
     this.late = false;
     for (let request = this.finished.shift(); request !== undefined; request = this.finished.shift()) this.respond(request);
-    if (this.stopped && this.parked !== undefined) {
-      const request = this.parked;
-      this.parked = undefined;
+    if (!this.stopped) return;
+    const { parked } = this;
+    for (let request = parked.shift(); request !== undefined; request = parked.shift()) {
       this.refuse(request, ERROR, 'the connection ends');
     }
   }

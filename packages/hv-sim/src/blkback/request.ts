@@ -108,7 +108,7 @@ export class BackRequest extends BlockRequest implements DiskWaiter {
 
 /** Requests in a row, linked through `next`. */
 export class RequestList {
-  private first: BackRequest | undefined = undefined;
+  first: BackRequest | undefined = undefined;
   private last: BackRequest | undefined = undefined;
 
   push(request: BackRequest): void {
