@@ -401,6 +401,31 @@ describe('doorbells without requests', () => {
     f.machine.run();
     expect(statusOf(front.answers(), id)).toBe(0);
   });
+
+  it('leave no mask to the next connection, which is given the port of the one that made the storm', () => {
+    const f = fixture();
+    const other = f.machine.createDomain({ pages: 256 });
+    const attached = attachDisk(f.host, { frontend: other.id, disk: memoryDisk({ sizeBytes: MIB }) });
+    const storm = f.connect();
+    const { port } = storm.queues[0]!;
+    const status = f.guest.events.status(port);
+    const theirs = status.status === 'interdomain' ? status.remotePort : port;
+    for (let i = 0; i < 100 && !f.dom0.events.isMasked(theirs); i++) {
+      f.guest.events.send(port);
+      now(f);
+    }
+    storm.setState(6);
+    now(f);
+    expect(f.dom0.events.isMasked(theirs)).toBe(true);
+    const front = new RawFront(other, attached.frontendPath);
+    front.publish();
+    now(f);
+    expect(other.events.status(front.queues[0]!.port)).toMatchObject({ remotePort: theirs });
+    const id = front.put(BLKIF_OP.READ, 0, [[front.grant(front.page()), 0, 7]]);
+    front.ring();
+    f.machine.run();
+    expect(statusOf(front.answers(), id)).toBe(0);
+  });
 });
 
 describe('grants that fail', () => {

@@ -211,6 +211,8 @@ export class Connection {
       });
       ring.mappings = mappings;
       ring.queue = queue;
+      // Closing a port leaves it masked: whoever had its number before may have.
+      deps.events.unmask(port);
       ring.subscription = deps.events.onUpcall(
         port,
         handlerOf(turns, queue, () => this.quieten(ring, queue.idleTurns - SPURIOUS_MAX)),
