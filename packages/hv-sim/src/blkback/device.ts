@@ -86,6 +86,15 @@ export class BackDevice implements BlkbackDevice {
     return this.connection?.persistentGrants ?? 0;
   }
 
+  /** The folder begins anew where this device is further: it was removed and made again, and is another device's. */
+  get replaced(): boolean {
+    return this.replacedBy(readUnsigned(this.store, `${this.path}/state`));
+  }
+
+  private replacedBy(state: number | undefined): boolean {
+    return state === XENBUS_STATE.Initialising && this.state !== XENBUS_STATE.Initialising;
+  }
+
   /** Says what it can do, and waits for both ends. */
   probe(): void {
     this.guard(() => {
@@ -271,13 +280,17 @@ export class BackDevice implements BlkbackDevice {
     this.guard(() => this.switchState(XENBUS_STATE.Closed));
   }
 
-  /** @see linux/drivers/xen/xenbus/xenbus_client.c, __xenbus_switch_state: a folder that is gone is left gone. */
+  /**
+   * A folder that is gone is left gone, and one that is another device's is left to that.
+   * @see linux/drivers/xen/xenbus/xenbus_client.c, __xenbus_switch_state
+   */
   private switchState(state: number): void {
     if (state === this.state) return;
     const before = this.state;
     let there = true;
     const written = inTransaction(this.store, (transaction) => {
-      there = readNode(this.store, `${this.path}/state`, transaction) !== undefined;
+      const stands = readNode(this.store, `${this.path}/state`, transaction);
+      there = stands !== undefined && !this.replacedBy(Number(stands));
       if (there) this.store.write(`${this.path}/state`, String(state), transaction);
     });
     if (!written || !there) return;

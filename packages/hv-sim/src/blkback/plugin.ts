@@ -60,6 +60,8 @@ export function blkback(options: BlkbackOptions = {}): Plugin<BlkbackDeps, Blkba
             invariant(devices.get(path) === gone, () => `${path} went twice`);
             devices.delete(path);
             addCounters(retired, gone.counters);
+            // The folder may have begun anew meanwhile; one that it could not write to is not tried for ever.
+            if (!detached && gone.state !== XENBUS_STATE.Initialising) look(frontend, device);
           },
         });
         devices.set(path, made);
@@ -69,7 +71,7 @@ export function blkback(options: BlkbackOptions = {}): Plugin<BlkbackDeps, Blkba
       const look = (frontend: number, device: number): void => {
         const known = devices.get(`${FOLDER}/${frontend}/${device}`);
         if (known === undefined) probe(frontend, device);
-        else if (readNode(deps.store, known.path) === undefined) known.remove();
+        else if (readNode(deps.store, known.path) === undefined || known.replaced) known.remove();
       };
 
       const lookAtAll = (): void => {
