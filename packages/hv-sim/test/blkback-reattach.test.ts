@@ -76,3 +76,33 @@ describe('a disk that is attached again', () => {
     expect(readsFrom(f, again.frontendPath)).toBe(0);
   });
 });
+
+describe('a disk that is detached', () => {
+  it('after its frontend closed is gone at once', () => {
+    const f = fixture();
+    const front = f.connect();
+    front.setState(6);
+    run(f);
+    let done = false;
+    const detaching = detachDisk(f.host, f.attached!, () => {
+      done = true;
+    });
+    run(f);
+    expect(done && detaching.done).toBe(true);
+    expect(f.host.blkback.devices()).toEqual([]);
+    front.release();
+  });
+
+  it('after its frontend closed is gone even if that begins again in this moment', () => {
+    const f = fixture();
+    const front = f.connect();
+    front.setState(6);
+    run(f);
+    const detaching = detachDisk(f.host, f.attached!);
+    front.setState(1);
+    run(f);
+    expect(detaching.done).toBe(true);
+    expect(f.host.blkback.devices()).toEqual([]);
+    front.release();
+  });
+});

@@ -1,3 +1,4 @@
+import { XENBUS_STATE } from '@paravirt/xen-abi';
 import type { Disk } from '../disks/disk.ts';
 import { BlkbackError, isRefusal } from './errors.ts';
 import { inTransaction, readNode, readUnsigned } from './handshake.ts';
@@ -215,8 +216,8 @@ export interface Detaching {
 }
 
 /**
- * Takes a disk away as the toolstack does: `online` 0 and state 5 in one transaction; when the backend is closed both folders go in
- * one transaction. `done` is called then. A frontend that never answers keeps its disk until `force`.
+ * Takes a disk away as the toolstack does: `online` 0 and state 5 in one transaction, unless the backend is closed already; when it
+ * is both folders go in one transaction. `done` is called then. A frontend that never answers keeps its disk until `force`.
  * @throws {BlkbackError} `no-device`.
  */
 export function detachDisk(host: DiskHost, attached: AttachedDisk, done: () => void = () => {}): Detaching {
@@ -236,14 +237,17 @@ export function detachDisk(host: DiskHost, attached: AttachedDisk, done: () => v
     blkback.removeDisk(attached.physicalDevice);
     done();
   };
+  let closed = false;
   inTransaction(store, (transaction) => {
-    store.read(`${backendPath}/state`, transaction);
+    closed = readUnsigned(store, `${backendPath}/state`, transaction) === XENBUS_STATE.Closed;
+    // A backend that is closed waits for nothing but a frontend that begins again.
+    if (closed) return;
     store.write(`${backendPath}/online`, '0', transaction);
     store.write(`${backendPath}/state`, '5', transaction);
   });
   watch = store.watch(`${backendPath}/state`, () => {
     const state = readUnsigned(store, `${backendPath}/state`);
-    if (state === undefined || state === 6) finish();
+    if (closed || state === undefined || state === XENBUS_STATE.Closed) finish();
   });
   return {
     get done() {
