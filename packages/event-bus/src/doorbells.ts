@@ -33,7 +33,8 @@ export class Doorbells {
       const { u32 } = domain.views;
       const at = domain.selWord + i;
       const sel = u32[at]! | 0;
-      if (sel === 0) continue;
+      // A handler may have destroyed the domain: its words may be another's by now.
+      if (sel === 0 || domain.dead) continue;
       u32[at] = 0;
       this.deliverGroups(domain, i, sel);
     }

@@ -45,6 +45,18 @@ describe.each(PAGES)('the words of $name', ({ offset, layout }) => {
     expect(new Uint8Array(memory).every((byte) => byte === 0)).toBe(true);
   });
 
+  it.each([0x55, 0xff])('are left alone after a handler that destroyed the domain, whatever stands there then: %i', (byte) => {
+    const { memory, channels, own, runner } = machine();
+    const port = own.bindIpi();
+    own.onUpcall(port, () => {
+      channels.removeDomain(DOM0);
+      new Uint8Array(memory).fill(byte);
+    });
+    channels.raise(DOM0, port);
+    runner.run(channels);
+    expect(new Uint8Array(memory).every((each) => each === byte)).toBe(true);
+  });
+
   it('hold a pending bit, its selector and the upcall byte where a guest looks for them', () => {
     const { channels, own, bytes } = machine();
     const last = own.portCount - 1;
