@@ -1,5 +1,4 @@
-import type { EventBus, EventPorts } from '@paravirt/event-bus';
-import type { Port } from '@paravirt/event-bus/contract';
+import type { EventBus } from '@paravirt/event-bus';
 import {
   BackRing,
   BLKIF_DISCARD_SECURE,
@@ -16,6 +15,7 @@ import type { BlkbackEvents } from './events.ts';
 import { MAPPED, type QueueMappings, REFUSED, RETRYING } from './mapping.ts';
 import { Parked } from './parked.ts';
 import { PersistentCare } from './persistent-care.ts';
+import { Publisher } from './publisher.ts';
 import { QueueFacts } from './queue-facts.ts';
 import type { QueueSetup } from './queue-setup.ts';
 import { BackRequest, DATA, DISCARDING, DONE, PREFLUSH, RequestList, type RequestOwner } from './request.ts';
@@ -29,6 +29,9 @@ const { OKAY, ERROR, EOPNOTSUPP } = BLKIF_RSP;
 
 // Plain constants of this module: an imported one is loaded at each use.
 const SEGMENTS_MAX = BLKIF_MAX_SEGMENTS_PER_REQUEST;
+
+/** Why a request is refused that was not begun. */
+const ENDING = 'the connection ends';
 
 /** Segments of the longest indirect request. */
 const INDIRECT_MAX = 256;
@@ -46,6 +49,7 @@ export class BackQueue implements RequestOwner, TransferOwner {
   readonly ring: BackRing;
   /** Reads and writes taken and not begun stand here. */
   private readonly transfers: Transfers;
+  private readonly publisher: Publisher;
   private readonly disk: Disk;
   private readonly bounds: Bounds;
   inTurn = false;
@@ -69,13 +73,9 @@ export class BackQueue implements RequestOwner, TransferOwner {
   idleTurns = 0;
   /** A turn was due inside this one. */
   private again = false;
-  /** Responses the frontend was shown; its copy of the index is not to be trusted. */
-  private published = 0;
   /** Whether there are persistent grants to be looked after. */
   private readonly persistent: boolean;
   private readonly scheduler: SchedulerLike;
-  private readonly events: EventPorts;
-  private readonly port: Port;
   readonly setup: QueueSetup;
   private readonly mappings: QueueMappings;
   private readonly io: DiskIo;
@@ -102,8 +102,6 @@ export class BackQueue implements RequestOwner, TransferOwner {
     this.io = setup.io;
     this.persistent = setup.mappings.persistent !== undefined;
     this.scheduler = setup.scheduler;
-    this.events = setup.events;
-    this.port = setup.port;
     this.counters = setup.counters;
     this.bus = setup.bus;
     this.facts = new QueueFacts(setup);
@@ -111,7 +109,7 @@ export class BackQueue implements RequestOwner, TransferOwner {
     this.bounds = { sectors: 0, mask: setup.disk.sectorBytes / SECTOR - 1, readonly: setup.readonly };
     this.ring = new BackRing(setup.shared);
     this.ring.attach(setup.rspProd);
-    this.published = setup.rspProd;
+    this.publisher = new Publisher(setup, this.ring, this.facts);
     this.transfers = new Transfers(setup, this, this.ring, this.facts);
   }
 
@@ -137,14 +135,7 @@ export class BackQueue implements RequestOwner, TransferOwner {
       }
     }
     this.idleTurns = this.cost > 0 || this.inFlight > 0 ? 0 : this.idleTurns + 1;
-    if (this.ring.rspProdPvt !== this.published) {
-      this.published = this.ring.rspProdPvt;
-      this.idleTurns = 0;
-      if (this.ring.push()) {
-        this.counters.doorbellsOut++;
-        this.events.send(this.port);
-      }
-    }
+    if (this.publisher.publish()) this.idleTurns = 0;
     if (this.persistent) this.care.tend(this.stopped);
     if (this.inFlight === 0 && this.stopped) this.setup.idle();
     const { count } = this.parked;
@@ -160,8 +151,12 @@ export class BackQueue implements RequestOwner, TransferOwner {
     this.transfers.begin(this.time);
     if (this.late || this.stopped) this.answerFinished();
     if (this.parked.count > 0) this.unpark(budget);
-    if (!this.halted && !this.stopped) this.consume(budget);
+    if (!this.halted && !this.over) this.consume(budget);
     this.transfers.end();
+  }
+
+  get over(): boolean {
+    return this.stopped || this.facts.gone;
   }
 
   /** Takes no more requests; `idle` is called when none is under way. */
@@ -182,7 +177,7 @@ export class BackQueue implements RequestOwner, TransferOwner {
         return;
       }
       while (ring.reqCons !== prod) {
-        if (this.parked.count > 0 || this.fenced) return;
+        if (this.parked.count > 0 || this.fenced || this.over) return;
         if (this.cost >= budget) {
           this.setup.ready(this);
           return;
@@ -191,7 +186,7 @@ export class BackQueue implements RequestOwner, TransferOwner {
         if (room <= 0) return;
         this.take(Math.min((prod - ring.reqCons) >>> 0, room, Math.ceil((budget - this.cost) / 2)));
       }
-      if (this.parked.count > 0 || this.fenced) return;
+      if (this.parked.count > 0 || this.fenced || this.over) return;
       if (ring.finalCheck() === 0) return;
     }
     // Looked often and took nothing: no honest frontend's index does that, and it gets no further turn before it rings.
@@ -227,7 +222,8 @@ export class BackQueue implements RequestOwner, TransferOwner {
     // What came before it goes first.
     transfers.run();
     this.current = this.acquire();
-    this.dispatch(request);
+    if (this.over) this.refuse(request, ERROR, ENDING);
+    else this.dispatch(request);
   }
 
   private dispatch(request: BackRequest): void {
@@ -354,7 +350,7 @@ export class BackQueue implements RequestOwner, TransferOwner {
   /** Begins what is parked and may begin, in its order. */
   private unpark(budget: number): void {
     const { parked } = this;
-    while (!this.stopped) {
+    while (!this.over) {
       if (this.cost >= budget) {
         this.setup.ready(this);
         return;
@@ -457,13 +453,13 @@ export class BackQueue implements RequestOwner, TransferOwner {
     if (!this.stopped) return;
     const { parked } = this;
     for (let request = parked.shift(); request !== undefined; request = parked.shift()) {
-      this.refuse(request, ERROR, 'the connection ends');
+      this.refuse(request, ERROR, ENDING);
     }
   }
 
   private respond(request: BackRequest): void {
     const { idLo, idHi, operation, status } = request;
-    this.ring.putResponse(idLo, idHi, operation, status);
+    if (!this.facts.gone) this.ring.putResponse(idLo, idHi, operation, status);
     if (operation === BARRIER) this.fenced = false;
     this.inFlight--;
     if (this.bus.observed('blkback:completed')) this.facts.completed(request);

@@ -3,7 +3,7 @@ import { type BackRing, BLKIF_OP, BLKIF_RSP, GNTST } from '@paravirt/xen-abi';
 import type { Disk } from '../disks/disk.ts';
 import { type DiskIo, SECTOR as SECTOR_BYTES } from './disk-io.ts';
 import type { BlkbackEvents } from './events.ts';
-import { type QueueMappings, RETRYING } from './mapping.ts';
+import { type QueueMappings, REFUSED, RETRYING } from './mapping.ts';
 import type { PersistentGrants } from './persistent-grants.ts';
 import type { QueueFacts } from './queue-facts.ts';
 import type { QueueSetup } from './queue-setup.ts';
@@ -37,6 +37,8 @@ const {
 export interface TransferOwner {
   /** In a turn answers are written at once; outside one they wait for the next. */
   readonly inTurn: boolean;
+  /** The connection ends, or the domain did: nothing more is begun. */
+  readonly over: boolean;
   /** A record for a request that cannot stay in its batch. */
   acquire(): BackRequest;
   /** A record that was not needed after all. */
@@ -145,6 +147,10 @@ export class Transfers implements BatchOwner {
     if (count === 0) return;
     const { table, mappings } = this;
     batch.pages = 0;
+    if (this.owner.over) {
+      this.refuse(batch, count, pages);
+      return;
+    }
     if (table === undefined) {
       const result = this.grants.mapRefs(batch.ops, pages);
       if (result !== 0 || !allMapped(batch, pages)) {
@@ -280,6 +286,17 @@ export class Transfers implements BatchOwner {
     for (let i = 0; i < count; i++) if (outcomes[i] !== RETRYING) owner.dataMapped(alone[i]!, outcomes[i]!);
   }
 
+  /** The connection ended since the batch was taken: none of it is begun. */
+  private refuse(batch: TransferBatch, count: number, pages: number): void {
+    const { owner } = this;
+    const alone: BackRequest[] = [];
+    if (this.table === undefined) for (let i = 0; i < pages; i++) this.mappings.pool.give(batch.ops[i]!.vfn);
+    batch.unmaps.count = 0;
+    batch.count = 0;
+    for (let i = 0; i < count; i++) alone.push(this.fill(owner.acquire(), batch, i));
+    for (const request of alone) owner.dataMapped(request, REFUSED);
+  }
+
   /** A request of the batch as a record of its own. */
   private fill(request: BackRequest, batch: TransferBatch, index: number): BackRequest {
     const at = index << SHIFT;
@@ -325,6 +342,8 @@ export class Transfers implements BatchOwner {
       const kind = words[at | KIND]!;
       if (kind === GONE) continue;
       answered++;
+      // Who was told of one may have ended this very domain: the ring is somebody else's memory then.
+      if (told && this.facts.gone) continue;
       ring.putResponse(words[at]!, words[at | ID_HI]!, kind & OPERATION_MASK, OKAY);
       if (told) this.tellCompleted(batch, i);
     }
