@@ -95,6 +95,33 @@ describe('a disk that throws', () => {
     settled(f, front);
   });
 
+  it.each([undefined, null, Number.NaN, 1, 2, 0.5, -0.5, 'EIO', {}])(
+    'is wrong to tell its waiter %s later: the request fails, and who runs the machine is told',
+    (wrong) => {
+      const disk = brokenDisk((_call, sector, waiter) => {
+        if (sector !== 8) return OBEY;
+        f.dom0.scheduler.schedule(() => waiter.done(wrong as number), 5);
+        return LATER;
+      });
+      const f = fixture({ disk });
+      const front = f.connect();
+      const gref = front.grant(front.page());
+      const ids = [0, 8, 16].map((sector) => front.put(READ, sector, [[gref, 0, 7]]));
+      const long = front.put(READ, 8, [
+        [gref, 0, 7],
+        [gref, 0, 7],
+      ]);
+      expect(go(f, front)).toEqual([]);
+      for (let told = 0; told < 2; told++) {
+        expect(() => f.machine.run()).toThrow(new DiskError({ code: 'bad-answer', disk: 'memory', answer: String(wrong) }));
+      }
+      f.machine.run();
+      const answers = front.answers();
+      expect([...ids, long].map((id) => statusOf(answers, id))).toEqual([OKAY, ERROR, OKAY, ERROR]);
+      settled(f, front);
+    },
+  );
+
   it.each([undefined, null, Number.NaN, 2, 0.5, 'EIO', {}])(
     'is wrong to answer %s: the request fails, and who runs the machine is told',
     (wrong) => {

@@ -65,10 +65,15 @@ export class DiskIo {
       waiter.waiting++;
       return false;
     }
+    this.failed(waiter, answer);
+    return false;
+  }
+
+  /** A call was not carried out, now or later. */
+  failed(waiter: BackRequest, answer: number): void {
     const errno = Number.isInteger(answer) && answer < 0;
     if (!errno) this.keep(new DiskError({ code: 'bad-answer', disk: this.disk.name, answer: String(answer) }));
     if (waiter.error === 0) waiter.error = errno ? answer : -EIO;
-    return false;
   }
 
   /** Carries out what comes next of a request, and sets the stage behind it. What came of it is in `waiting` and `error`. */

@@ -398,6 +398,10 @@ export class BackQueue implements RequestOwner, TransferOwner {
     this.finish(request);
   }
 
+  diskFailed(request: BackRequest, status: number): void {
+    this.io.failed(request, status);
+  }
+
   diskDone(request: BackRequest): void {
     if (!this.setup.alive()) return;
     this.advance(request);

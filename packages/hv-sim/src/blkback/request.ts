@@ -5,6 +5,8 @@ import type { DiskWaiter } from '../disks/disk.ts';
 
 /** Who is told when a request may go on. */
 export interface RequestOwner {
+  /** A disk call that answered `LATER` was not carried out, or its disk told something that is no answer. */
+  diskFailed(request: BackRequest, status: number): void;
   /** The last disk call of the stage that answered `LATER` is over. */
   diskDone(request: BackRequest): void;
   /** The request's pages are unmapped. */
@@ -88,7 +90,7 @@ export class BackRequest extends BlockRequest implements DiskWaiter {
   /** One disk call of this request, which had answered `LATER`, is over. */
   done(status: number): void {
     invariant(this.waiting > 0, () => 'a disk told its waiter more often than it answered later');
-    if (status < 0 && this.error === 0) this.error = status;
+    if (status !== 0) this.owner.diskFailed(this, status);
     this.waiting--;
     if (this.waiting === 0) this.owner.diskDone(this);
   }

@@ -33,7 +33,7 @@ export const DISK_ERRNO: {
  * to read into pages that are somebody else's by then.
  *
  * Every call answers 0, a negative errno, or `LATER`. A call that answers at once has not told its waiter and never will. A disk has
- * no reason to throw: one that does, or that answers anything else, fails the request with an I/O error, and whoever runs the machine
+ * no reason to throw: one that does, or that answers or tells anything else, fails the request with an I/O error, and whoever runs the machine
  * is thrown the error when the ring is in order again. What a filter above it counts of that call is then not exact.
  * Calls do not wait for one another: order between two that are under way is the disk's.
  */

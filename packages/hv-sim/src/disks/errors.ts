@@ -6,7 +6,7 @@ export type DiskRefusal =
   | { code: 'bad-file'; disk: string; path: string; reason: string }
   /** The disk was closed. */
   | { code: 'closed'; disk: string }
-  /** A disk answered a call with what is neither 0, nor a negative errno, nor `LATER`; the request was failed with EIO. */
+  /** A disk answered a call with what is neither 0, nor a negative errno, nor `LATER`, or told that later; the request was failed with EIO. */
   | { code: 'bad-answer'; disk: string; answer: string }
   /** A fault was requested that cannot be (an unknown rule). */
   | { code: 'bad-rule'; filter: string; rule: string; allowed: string };
