@@ -2,7 +2,7 @@ import type { DomainPorts, DoorbellCounts, EventBus, EvtchnEvents } from '@parav
 import type { DomId, Gfn, Plugin } from '@paravirt/event-bus/contract';
 import type { MemoryFrame, MemoryViews, PageUse } from '@paravirt/gnttab';
 import type { Memslots, MemslotsEvents } from '@paravirt/memslots';
-import type { PageAllocator, PageTable } from '@paravirt/vmap';
+import type { MapFlags, PageAllocator, PageTable } from '@paravirt/vmap';
 import type { Abi } from '@paravirt/xen-abi';
 import type { SchedulerLike } from 'rxjs';
 import type { HvEvents } from './events.ts';
@@ -137,6 +137,10 @@ export interface DomainPages {
 
 /** The domain's page table: ordinary mappings by `map` and `unmap`, grant mappings by hypercall. */
 export interface DomainSpace extends PageTable {
+  /** @throws {HvError} `bad-argument`: the count is no whole number from 0 to 2^52. */
+  map(vfn: number, mfn: number, count: number, flags: MapFlags): boolean;
+  /** Costs no more than there is page table. @throws {HvError} `bad-argument`: no range of whole page numbers below 2^52. */
+  unmap(vfn: number, count: number): void;
   readonly domid: number;
   /** Views that the last `resolve` was for. */
   readonly views: MemoryViews;

@@ -1,4 +1,5 @@
 import { GTF, writeGrantV1 } from '@paravirt/xen-abi';
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createMachine, HvError, type HvRefusal } from '../src/index.ts';
 import { withMachine } from '../src/testing.ts';
@@ -272,5 +273,41 @@ describe('an address space', () => {
     for (const [i, vfn] of vfns.entries()) expect(domain.addressSpace.translate(vfn)).toBe(domain.memory.mfnOf(i, false));
     expect(domain.addressSpace.pages).toBe(vfns.length);
     expect(machine.ledger().errors).toEqual([]);
+  });
+
+  it.each([Number.NaN, -1, 0.5, Number.POSITIVE_INFINITY, 2 ** 53])('maps and unmaps no %d pages', (count) => {
+    const domain = createMachine({ seed: 1, ramBytes: 2 ** 20 }).createDomain({ pages: 8 });
+    const { addressSpace: space, memory } = domain;
+    const flags = { writable: true, executable: false };
+    space.map(7, memory.mfnOf(0, false), 1, flags);
+    const refused = { code: 'bad-argument', argument: 'count', value: String(count) };
+    expect(refusal(() => space.unmap(7, count))).toMatchObject(refused);
+    expect(refusal(() => space.map(8, memory.mfnOf(1, false), count, flags))).toMatchObject(refused);
+    expect(refusal(() => space.unmap(count, 1))).toMatchObject({ code: 'bad-argument', argument: 'vfn' });
+    expect(space.pages).toBe(1);
+  });
+
+  it('unmaps what is named and nothing else, however long the range', () => {
+    const vfn = fc.oneof(fc.nat(40), fc.integer({ min: 1000, max: 1060 }), fc.constantFrom(2 ** 30, 2 ** 52 - 1));
+    const count = fc.oneof(fc.nat(60), fc.constantFrom(1024, 3000, 2 ** 31, 2 ** 51));
+    fc.assert(
+      fc.property(fc.array(fc.record({ vfn, count, maps: fc.boolean() }), { maxLength: 20 }), (steps) => {
+        const { addressSpace: space, memory } = createMachine({ seed: 1, ramBytes: 2 ** 20 }).createDomain({ pages: 8, windowPages: 16 });
+        const mfn = memory.mfnOf(0, false);
+        const mapped = new Set<number>();
+        for (const step of steps) {
+          if (step.maps) {
+            space.map(step.vfn, mfn, 1, { writable: true, executable: false });
+            mapped.add(step.vfn);
+            continue;
+          }
+          const pages = Math.min(step.count, 2 ** 52 - step.vfn);
+          space.unmap(step.vfn, pages);
+          for (const at of mapped) if (at >= step.vfn && at < step.vfn + pages) mapped.delete(at);
+        }
+        expect(space.pages).toBe(mapped.size);
+        for (const at of mapped) expect(space.translate(at)).toBe(mfn);
+      }),
+    );
   });
 });

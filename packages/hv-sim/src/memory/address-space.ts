@@ -39,6 +39,9 @@ export const BY_DEATH = 4;
 /** Pages of a chunk of the table beyond the window. */
 const CHUNK = 1024;
 
+/** Page numbers are below this: exact as numbers. */
+const PAGES_END = 2 ** 52;
+
 /** A stretch of the table. The window is one that grows; everything above lies in chunks of 1,024 pages. */
 class Stretch {
   words: Int32Array;
@@ -215,9 +218,11 @@ export class AddressSpace implements PageTable {
    * Maps `count` pages from `vfn` on to frames of this domain; a page that is mapped already is mapped anew. Each entry takes a
    * reference.
    * @returns false when the table cannot grow, a page holds a grant mapping or a frame is not this domain's; then nothing is mapped.
+   * @throws {HvError} `bad-argument`: the count.
    */
   map(vfn: number, mfn: number, count: number, flags: MapFlags): boolean {
-    if (!Number.isInteger(vfn) || vfn < 0 || vfn + count > 2 ** 52) return false;
+    whole('count', count, 0, PAGES_END);
+    if (!Number.isInteger(vfn) || vfn < 0 || vfn + count > PAGES_END) return false;
     for (let i = 0; i < count; i++) {
       const owned = this.#frames.valid(mfn + i) && this.#frames.owner[mfn + i] === this.domid;
       const stretch = owned ? this.#make(vfn + i) : undefined;
@@ -237,12 +242,32 @@ export class AddressSpace implements PageTable {
     return true;
   }
 
-  /** Unmaps `count` pages; pages that are not mapped, and grant mappings, which go by handle, are passed over. */
+  /**
+   * Unmaps `count` pages; pages that are not mapped, and grant mappings, which go by handle, are passed over. Costs no more than there
+   * is table, however many pages are named.
+   * @throws {HvError} `bad-argument`
+   */
   unmap(vfn: number, count: number): void {
-    for (let i = 0; i < count; i++) {
-      const stretch = this.#find(vfn + i);
-      if (stretch === undefined || (stretch.words[this.#at]! & (PRESENT | GRANT)) !== PRESENT) continue;
-      this.#drop(stretch, this.#at, BY_UNMAP);
+    whole('vfn', vfn, 0, PAGES_END - 1);
+    whole('count', count, 0, PAGES_END - vfn);
+    const end = vfn + count;
+    this.#unmapIn(this.#window, 0, vfn, end);
+    if (count > this.#chunks.size * CHUNK) {
+      for (const [chunk, stretch] of this.#chunks) this.#unmapIn(stretch, chunk * CHUNK, vfn, end);
+      return;
+    }
+    for (let chunk = Math.floor(vfn / CHUNK); chunk * CHUNK < end; chunk++) {
+      const stretch = this.#chunks.get(chunk);
+      if (stretch !== undefined) this.#unmapIn(stretch, chunk * CHUNK, vfn, end);
+    }
+  }
+
+  /** The part of `[vfn, end)` in a stretch whose first page is `first`. */
+  #unmapIn(stretch: Stretch, first: number, vfn: number, end: number): void {
+    const last = Math.min(end - first, stretch.pages);
+    for (let page = Math.max(vfn - first, 0); page < last; page++) {
+      const at = page << PAGE_SHIFT;
+      if ((stretch.words[at]! & (PRESENT | GRANT)) === PRESENT) this.#drop(stretch, at, BY_UNMAP);
     }
   }
 
