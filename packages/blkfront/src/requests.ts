@@ -168,8 +168,12 @@ export class RequestQueue {
     // Nobody waits: straight to a ring, as far as it goes.
     if (this.idle) {
       this.moving = true;
-      while (!entry.whole && this.issue(entry, cookie));
-      this.moving = false;
+      try {
+        while (!entry.whole && this.issue(entry, cookie));
+      } finally {
+        this.moving = false;
+        this.issuing = -1;
+      }
       if (entry.whole) {
         if (entry.parts === 0) this.settle(entry, cookie);
         return promise;
