@@ -27,7 +27,14 @@ export class Issuer {
     this.wire.handle = parts.handle;
   }
 
-  /** Puts the next part of a request on the ring. False when references or pages ran out, with nothing held. */
+  /** Whether the driver reaches every page of a buffer that it would have to copy. */
+  reaches(gfns: ArrayLike<number>, start: number, count: number): boolean {
+    const { persistent, bounceAll } = this.parts;
+    if (!persistent && !bounceAll && (start & this.features.alignMask) === 0) return true;
+    return this.segments.allThere(gfns, start, count);
+  }
+
+  /** Puts the next part of a request on the ring. False when references or pages ran out, or a page is not there; nothing is held then. */
   issue(r: Shadow): boolean {
     const f = this.features;
     const wire = this.wire;

@@ -129,6 +129,7 @@ export class Ring {
     if (this.refusal !== 0) return this.refused(this.refusal);
     const status = checkRequest(this.features, op, sector, gfns, bytes, start, count);
     if (status !== 0) return status;
+    if (gfns !== null && op <= OP.WRITE_FUA && !this.issuer.reaches(gfns, start, count)) return ERRNO.EINVAL;
     if (this.stalled.length > 0) return this.refused(ERRNO.EBUSY);
     const r = this.shadows.take();
     if (r === null) return this.refused(ERRNO.EBUSY);
@@ -143,7 +144,7 @@ export class Ring {
     if (op === OP.FLUSH && this.features.readonly) return this.putAside(r);
     if (!this.issuer.issue(r)) {
       this.shadows.give(r);
-      return this.dry(this.segments.shortOf);
+      return this.segments.takeAbsent() ? ERRNO.EINVAL : this.dry(this.segments.shortOf);
     }
     if (this.plugs === 0) this.push();
     return 0;
@@ -332,9 +333,10 @@ export class Ring {
 
   private completeAny(r: Shadow, status: number): boolean {
     const { wireOp } = r;
-    this.segments.close(r, status === 0 && wireOp === BLKIF_OP.READ);
+    const whole = this.segments.close(r, status === 0 && wireOp === BLKIF_OP.READ);
     // From here the request is the driver's alone; a second answer to it is one to nothing.
     r.state = STALLED;
+    if (!whole) return this.finish(r, ERRNO.EIO);
     if (status === 0) {
       if (r.follow === 2 || r.op === OP.FLUSH) return this.finish(r, 0);
       r.done += r.chunk;
@@ -366,14 +368,16 @@ export class Ring {
     return true;
   }
 
-  /** Issues what comes next of a request: its next part, or the flush after its last. */
+  /** Issues what comes next of a request: its next part, or the flush after its last. False when it has to wait for that. */
   private proceed(r: Shadow): boolean {
     if (r.op === OP.FLUSH && this.features.readonly) return this.finish(r, 0);
     if (r.follow === 1 && r.done >= r.count) {
       if (!this.features.flush && !this.features.barrier) return this.finish(r, 0);
       r.follow = 2;
     }
-    return this.issuer.issue(r);
+    if (this.issuer.issue(r)) return true;
+    // The request is the driver's already, so it ends here.
+    return this.segments.takeAbsent() && this.finish(r, ERRNO.EIO);
   }
 
   private finish(r: Shadow, status: number): true {

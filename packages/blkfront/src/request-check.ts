@@ -4,8 +4,8 @@ import { OP } from './types.ts';
 
 const { DISCARD, DISCARD_SECURE, FLUSH, READ, WRITE, WRITE_FUA, WRITE_ZEROES } = OP;
 const BYTES_MAX = 0x8000_0000;
-/** The last frame that a grant table takes. */
-const FRAME_MAX: number = 2 ** 52 - 1;
+/** The last frame that a grant table of either version takes. */
+const FRAME_MAX = 0xffff_ffff;
 
 /** Whether the device can carry a request out: 0, or the negative errno with which it is refused. */
 export function checkRequest(

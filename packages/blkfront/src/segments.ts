@@ -1,4 +1,5 @@
-import type { Gfn, Gref } from '@paravirt/event-bus/contract';
+import { type Gfn, type Gref, InvariantError } from '@paravirt/event-bus/contract';
+import type { MemoryFrame } from '@paravirt/gnttab';
 import { BLKIF_MAX_SEGMENTS_PER_REQUEST, type BlockRequest, writeIndirectSegment, writeIndirectSegments } from '@paravirt/xen-abi';
 import type { GrefPool } from './gref-pool.ts';
 import type { HeldFrames } from './held-frames.ts';
@@ -9,6 +10,8 @@ import { type GuestPages, OP, type QueueFigures } from './types.ts';
 
 // Plain constants of this module: an imported one is loaded at each use.
 const { DIRECT, PINNED, ZERO, PERSISTENT, BOUNCED } = MODE;
+/** What `openOwn` answers where a page of the caller's is not there; -1 is short of pages or references. */
+const ABSENT = -2;
 
 /** What `SegmentWriter` works on; one of each a queue. */
 export interface SegmentParts {
@@ -40,6 +43,8 @@ export class SegmentWriter {
   private readonly persistent: boolean;
   private readonly zeroFirst: boolean;
   private zeroPage = -1;
+  /** A page of the caller's that was to be copied is not there. */
+  private absent = false;
 
   constructor(parts: SegmentParts) {
     this.segRef = parts.shadows.segRef;
@@ -58,7 +63,8 @@ export class SegmentWriter {
    * Grants the next stretch of a request, of at most `limit` segments, and describes it in `wire` or in an indirect page.
    * Fewer segments are taken where references or pages run short, so that a request always gets on as long as one is left.
    * Sets the shadow's `chunk` and `segments`.
-   * @returns false when not even one segment could be had; then nothing is held.
+   * @returns false when not even one segment could be had, or a page of the caller's is not there, which `takeAbsent` tells; then
+   * nothing is held.
    */
   open(r: Shadow, limit: number, wire: BlockRequest): boolean {
     const { mode, base } = r;
@@ -88,7 +94,7 @@ export class SegmentWriter {
       const length = left + first < 4096 ? left : 4096 - first;
       const gref =
         mode === PINNED ? this.pinned.find(r.gfns![frame + i]!) : this.openOwn(r, base + i, readonly, at + sectors * 512, length);
-      if (gref === -1) break;
+      if (gref < 0) break;
       this.segRef[base + i] = gref;
       const sect = first >>> 9;
       const last = (first + length - 1) >>> 9;
@@ -97,6 +103,12 @@ export class SegmentWriter {
       left -= length;
       sectors += last - sect + 1;
       first = 0;
+    }
+    if (this.absent) {
+      r.segments = i;
+      if (i > 0) this.close(r, false);
+      else if (indirect !== -1) this.closeIndirect(r);
+      return false;
     }
     if (i === 0) {
       if (indirect === -1) return false;
@@ -149,10 +161,14 @@ export class SegmentWriter {
     return true;
   }
 
-  /** Ends what `open` began: copies read data to the caller when `copyBack`, closes references, gives pages back. */
-  close(r: Shadow, copyBack: boolean): void {
+  /**
+   * Ends what `open` began: copies read data to the caller when `copyBack`, closes references, gives pages back.
+   * @returns false where a page of the caller's is not there any more, so that not all of the data got to it.
+   */
+  close(r: Shadow, copyBack: boolean): boolean {
     const { segments, mode, base } = r;
-    if (segments === 0) return;
+    if (segments === 0) return true;
+    let whole = true;
     r.segments = 0;
     if (mode === DIRECT) {
       const gfns = r.gfns!;
@@ -167,7 +183,7 @@ export class SegmentWriter {
       for (let i = base; i < base + segments; i++) {
         const page = this.segPage[i]!;
         const length = Math.min(left, 4096);
-        if (copyBack) this.copyOut(r, page, from, length);
+        if (copyBack && !this.copyOut(r, page, from, length)) whole = false;
         this.closePage(page, this.segRef[i]! as Gref);
         this.segPage[i] = -1;
         from += length;
@@ -175,6 +191,24 @@ export class SegmentWriter {
       }
     }
     if (r.indirectPage !== -1) this.closeIndirect(r);
+    return whole;
+  }
+
+  /** Whether the last `open` failed because a page of the caller's is not there. Asked once. */
+  takeAbsent(): boolean {
+    const { absent } = this;
+    this.absent = false;
+    return absent;
+  }
+
+  /** Whether every page of the stretch is there to be copied, or pinned. */
+  allThere(gfns: ArrayLike<number>, start: number, sectors: number): boolean {
+    const last = Math.ceil((start + sectors * 512) / 4096);
+    for (let i = start >>> 12; i < last; i++) {
+      const gfn = gfns[i]!;
+      if (this.pinned.find(gfn) === -1 && this.frameOf(gfn) === null) return false;
+    }
+    return true;
   }
 
   /** Whether every page of the stretch is pinned. */
@@ -225,8 +259,11 @@ export class SegmentWriter {
     r.indirectPage = -1;
   }
 
-  /** Takes a page of the driver's own for a segment, fills it and opens it. -1: short of pages or references, nothing held. */
-  private openOwn(r: Shadow, at: number, readonly: boolean, from: number, length: number): Gref | -1 {
+  /**
+   * Takes a page of the driver's own for a segment, fills it and opens it. -1: short of pages or references; `ABSENT`: a page of the
+   * caller's is not there. Nothing is held then.
+   */
+  private openOwn(r: Shadow, at: number, readonly: boolean, from: number, length: number): Gref | -1 | typeof ABSENT {
     if (r.mode === ZERO) {
       const gref = this.refs.lend(this.pages.gfns[this.zeroPage]!, true);
       if (gref === -1) this.shortOf = 'references';
@@ -247,7 +284,12 @@ export class SegmentWriter {
     }
     const bytes = pages.bytesOf(page);
     if (this.zeroFirst) bytes.fill(0);
-    if (readonly) this.copyIn(r, bytes, from, length);
+    if (readonly && !this.copyIn(r, bytes, from, length)) {
+      if (kept === -1) refs.unclaim(gref);
+      pages.give(page);
+      this.absent = true;
+      return ABSENT;
+    }
     this.figures.bounced++;
     if (r.mode === BOUNCED) refs.open(gref, pages.gfns[page]!, readonly);
     else if (kept === -1) {
@@ -262,39 +304,55 @@ export class SegmentWriter {
     if (this.pages.refOf(page) !== -1 || this.refs.close(gref, this.pages.gfns[page]!, page)) this.pages.give(page);
   }
 
-  private copyIn(r: Shadow, into: Uint8Array, from: number, length: number): void {
+  private copyIn(r: Shadow, into: Uint8Array, from: number, length: number): boolean {
     const { bytes, gfns } = r;
     if (bytes !== null) {
       into.set(from === 0 && length === bytes.length ? bytes : bytes.subarray(from, from + length));
-      return;
+      return true;
     }
     if (gfns === null) {
       into.fill(0, 0, length);
-      return;
+      return true;
     }
     for (let done = 0; done < length; ) {
-      const { views, offset } = this.guest.frame(gfns[(from + done) >>> 12]! as Gfn);
+      const source = this.frameOf(gfns[(from + done) >>> 12]!);
+      if (source === null) return false;
+      const { views, offset } = source;
       const inPage = (from + done) & 4095;
       const part = Math.min(length - done, 4096 - inPage);
       into.set(views.u8.subarray(offset + inPage, offset + inPage + part), done);
       done += part;
     }
+    return true;
   }
 
-  private copyOut(r: Shadow, page: number, to: number, length: number): void {
+  private copyOut(r: Shadow, page: number, to: number, length: number): boolean {
     const source = this.pages.bytesOf(page);
     const { bytes } = r;
     if (bytes !== null) {
       bytes.set(length === 4096 ? source : source.subarray(0, length), to);
-      return;
+      return true;
     }
     const gfns = r.gfns!;
     for (let done = 0; done < length; ) {
-      const { views, offset } = this.guest.frame(gfns[(to + done) >>> 12]! as Gfn);
+      const target = this.frameOf(gfns[(to + done) >>> 12]!);
+      if (target === null) return false;
+      const { views, offset } = target;
       const inPage = (to + done) & 4095;
       const part = Math.min(length - done, 4096 - inPage);
       views.u8.set(source.subarray(done, done + part), offset + inPage);
       done += part;
+    }
+    return true;
+  }
+
+  /** Where a page of the caller's is; null where the guest has no such page now, as after it was given to a balloon. */
+  private frameOf(gfn: number): MemoryFrame | null {
+    try {
+      return this.guest.frame(gfn as Gfn);
+    } catch (error) {
+      if (error instanceof InvariantError) throw error;
+      return null;
     }
   }
 }

@@ -11,7 +11,7 @@ export interface GuestPages {
   alloc(): Gfn | undefined;
   /** Gives a page back. The caller has ended every grant of it. */
   free(gfn: Gfn): void;
-  /** Where the page's bytes are. Valid as long as the page is held and the guest's memory layout does not change. */
+  /** Where the page's bytes are. Valid as long as the page is held and the guest's memory layout does not change. Throws for what is no page of the guest's. */
   frame(gfn: Gfn): MemoryFrame;
 }
 

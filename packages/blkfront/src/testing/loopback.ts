@@ -379,6 +379,12 @@ export class Loopback {
         continue;
       }
       const page = this.world.bytes(gfn);
+      if (page.length === 0) {
+        // A frame outside memory: a host refuses to map it.
+        this.unmap(gref, write, gfn);
+        status = -1;
+        continue;
+      }
       if (write) page.set(this.disk.subarray(from, from + bytes), first * 512);
       else this.disk.set(page.subarray(first * 512, first * 512 + bytes), from);
       from += bytes;

@@ -174,7 +174,11 @@ export class World {
         if (this.grants.isOpen(gfn)) throw new Error(`page ${gfn} is given back while the backend can reach it`);
         this.freePages.push(gfn);
       },
-      frame: (gfn) => this.frames[gfn]!,
+      frame: (gfn) => {
+        const frame = this.frames[gfn];
+        if (frame === undefined) throw new Error(`frame ${gfn} is not in memory`);
+        return frame;
+      },
     };
   }
 
