@@ -56,6 +56,9 @@ export interface OpenQueue {
 
 const ABI_OF: Record<Protocol, Abi> = { 'x86_64-abi': 'x86_64', 'x86_32-abi': 'x86_32', 'arm-abi': 'arm64' };
 
+/** Of what the table can still give, the pools leave a quarter to others: more devices, buffers, requests beyond the pools. */
+const POOLS_SHARE = 3 / 4;
+
 /** Shared by all devices without, so that a look at it costs no memory of their own. */
 export const NO_RINGS: readonly Ring[] = [];
 export const NONE_CARRIED: Carried[] = [];
@@ -106,11 +109,14 @@ export class Connection {
   open(options: OpenOptions, listener: UpcallListener): void {
     const { surroundings, path, peer, transport, bus, figures } = this.parts;
     const { features, maxSegments, persistent } = options;
+    const available = surroundings.grants.available?.() ?? Number.POSITIVE_INFINITY;
+    const share = Math.floor((available * POOLS_SHARE) / this.memory.length);
     this.memory.forEach(({ ring, port }, index) => {
       const slots = ring.entries;
       const perRequest = maxSegments + (maxSegments > BLKIF_MAX_SEGMENTS_PER_REQUEST ? 1 : 0);
-      const poolRefs = options.poolRefs === 'full' ? slots * perRequest : options.poolRefs;
-      const refs = new GrefPool(surroundings.grants, peer, poolRefs, options.poolOrder, (gref, gfn) => options.onHeld(index, gref, gfn));
+      const wanted = options.poolRefs === 'full' ? slots * perRequest : options.poolRefs;
+      const size = Math.min(wanted, share);
+      const refs = new GrefPool(surroundings.grants, peer, size, options.poolOrder, (gref, gfn) => options.onHeld(index, gref, gfn));
       const pages = new PagePool(surroundings.pages, refs);
       const shadows = new Shadows(slots, maxSegments, options.sink);
       const segments = new SegmentWriter({

@@ -18,7 +18,8 @@ export type GrantTableForDevice = Pick<
   | 'isInUse'
   | 'requestFreeCallback'
   | 'cancelFreeCallback'
->;
+> &
+  Partial<Pick<GrantTable, 'usage'>>;
 
 /** Methods, not functions made for each table: the compiler puts what all devices share in place, and calls what each has its own. */
 class TableGrants implements Grants {
@@ -33,6 +34,13 @@ class TableGrants implements Grants {
 
   reserve(): Gref | -1 {
     return this.table.tryAllocGrantReference() ?? -1;
+  }
+
+  available(): number {
+    const usage = this.table.usage?.();
+    if (usage === undefined) return Number.POSITIVE_INFINITY;
+    const { free, entries, frames, maxFrames } = usage;
+    return free + (maxFrames - frames) * (entries / frames);
   }
 
   release(gref: Gref): void {

@@ -102,13 +102,9 @@ export class GrefPool {
   /** A reference without access, or -1 when pool and table are empty. O(1). */
   claim(): Gref | -1 {
     if (this.count === 0) return this.miss();
-    this.count--;
     this.hits++;
     this.idle++;
-    if (!this.fifo) return this.free[this.count] as Gref;
-    const gref = this.free[this.head] as Gref;
-    if (++this.head === this.free.length) this.head = 0;
-    return gref;
+    return this.pop();
   }
 
   /** Gives back a claimed reference that was never opened. */
@@ -199,6 +195,14 @@ export class GrefPool {
     }
   }
 
+  /**
+   * Gives half of the free references back to the table, for whoever finds it empty: the pool keeps that much less from then on.
+   * O(given back).
+   */
+  spare(): void {
+    this.giveBack(Math.ceil(this.count / 2));
+  }
+
   /** Whether a page that the peer may still reach is set aside. O(set aside). */
   holds(gfn: number): boolean {
     return this.heldGfns.includes(gfn);
@@ -209,12 +213,7 @@ export class GrefPool {
    * Nothing may be lent any more.
    */
   destroy(returned: (gref: Gref, gfn: Gfn, page: number) => void): void {
-    while (this.count > 0) {
-      const gref = this.claim() as Gref;
-      this.idle--;
-      this.pooled[gref] = 0;
-      this.giveUp(gref);
-    }
+    this.giveBack(this.count);
     for (let i = 0; i < this.held.length; i++) {
       const gref = this.held[i]!;
       const gfn = this.heldGfns[i] as Gfn;
@@ -239,6 +238,22 @@ export class GrefPool {
       this.idle++;
     }
     return gref;
+  }
+
+  private pop(): Gref {
+    this.count--;
+    if (!this.fifo) return this.free[this.count] as Gref;
+    const gref = this.free[this.head] as Gref;
+    if (++this.head === this.free.length) this.head = 0;
+    return gref;
+  }
+
+  private giveBack(count: number): void {
+    for (let left = count; left > 0; left--) {
+      const gref = this.pop();
+      this.pooled[gref] = 0;
+      this.giveUp(gref);
+    }
   }
 
   private put(gref: Gref): void {

@@ -323,7 +323,7 @@ export class Session implements ClosingHost {
         hooks: {
           onBroken: (reason) => this.abandon('broken', reason),
           onRoom: (queue) => this.tellRoom(queue),
-          onDry: (_queue, what) => upkeep.dry(what),
+          onDry: (queue, what) => upkeep.dry(queue, what),
           onBacklog: (queue) => this.timers.set(`backlog ${queue}`, 0, () => void this.poll(queue)),
           tap: this.tap,
         },

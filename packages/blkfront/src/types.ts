@@ -58,6 +58,8 @@ export type WaitFor = (condition: () => boolean) => boolean;
 export interface Grants {
   /** Takes a reference that gives nobody access to anything; -1 when the table is full and cannot grow. */
   reserve(): Gref | -1;
+  /** How many references `reserve` can still give. Where there is no such method, pools do not ask before they take. */
+  available?(): number;
   /** Gives a reference back whose access is revoked. */
   release(gref: Gref): void;
   /** Lets `peer` map `gfn` under a reference that is reserved and revoked. */
@@ -113,7 +115,10 @@ export interface BlkfrontOptions {
   readonly maxSegments?: number;
   /** Offer persistent grants. Default true. */
   readonly persistent?: boolean;
-  /** References held a queue: a number, or `full` for slots x segments. Default 11, one full direct request. */
+  /**
+   * References held a queue: a number, or `full` for slots x segments; never more than the queue's share of three quarters of what the
+   * grant table can still give. Default 11, one full direct request.
+   */
   readonly poolRefs?: number | 'full';
   /** Which free reference of the pool comes next. Default `lifo`; `fifo` is the original's. */
   readonly poolOrder?: 'lifo' | 'fifo';

@@ -38,6 +38,8 @@ export class Upkeep {
   dryTries = 0;
   private readonly parts: UpkeepParts;
   private freeWait: { unsubscribe(): void } | undefined;
+  /** Queues that wait for it. */
+  private readonly short: Set<number> = new Set();
   private purgesLeft = 0;
   private quarantineWait = 0;
   /** Queues whose port is masked, because the peer rang for nothing. */
@@ -56,6 +58,7 @@ export class Upkeep {
   useful(ring: Ring): void {
     ring.idleUpcalls = 0;
     this.dryTries = 0;
+    if (this.freeWait !== undefined) this.share();
   }
 
   /** An upcall found nothing. */
@@ -98,16 +101,20 @@ export class Upkeep {
   }
 
   /** A request could not have its references or pages: it is tried again when some come free. */
-  dry(what: 'references' | 'pages'): void {
+  dry(queue: number, what: 'references' | 'pages'): void {
     const { timers, grants, options, queues } = this.parts;
     const retry = (): void => {
       for (const { ring } of queues()) ring.retry();
     };
     if (what === 'references') {
+      this.short.add(queue);
+      for (const { pages } of queues()) pages.purge();
+      this.share();
       this.freeWait ??= grants.whenFree(() => {
         // Not from inside the call that freed it: that may be one of ours.
         timers.set('free', 0, () => {
           this.freeWait = undefined;
+          this.short.clear();
           retry();
         });
       }, 1);
@@ -126,6 +133,12 @@ export class Upkeep {
         this.parts.poll(ring.index);
       }
     });
+  }
+
+  /** While queues wait for the table, the idle references of the other pools are what they wait for. */
+  private share(): void {
+    const { short } = this;
+    for (const { refs, ring } of this.parts.queues()) if (short.size > 1 || !short.has(ring.index)) refs.spare();
   }
 
   /** A page which a finished request left behind is the guest's own again. */
@@ -153,6 +166,7 @@ export class Upkeep {
     this.parts.timers.clearAll();
     this.freeWait?.unsubscribe();
     this.freeWait = undefined;
+    this.short.clear();
     this.purgesLeft = 0;
     this.dryTries = 0;
   }
@@ -177,6 +191,7 @@ export class Upkeep {
     this.purgesLeft--;
     if (idle > 0 && this.purgesLeft > 0) timers.set('purge', options.purgeTicks, () => this.purge());
     else this.purgesLeft = 0;
+    if (this.freeWait !== undefined) this.share();
   }
 
   private retryQuarantine(): void {
@@ -190,6 +205,7 @@ export class Upkeep {
       left += refs.quarantined;
       ring.retry();
     }
+    if (this.freeWait !== undefined) this.share();
     if (left === 0) return;
     this.quarantineWait = Math.min(this.quarantineWait * 2, TICKS_BETWEEN_TRIES_MAX);
     timers.set('quarantine', this.quarantineWait, () => this.retryQuarantine());

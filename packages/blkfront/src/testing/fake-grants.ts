@@ -59,6 +59,10 @@ export class FakeGrants implements Grants {
     return gref as Gref;
   }
 
+  available(): number {
+    return this.free.length;
+  }
+
   release(gref: Gref): void {
     if (!this.lent.delete(gref)) throw new Error(`reference ${gref} is not taken`);
     if ((this.words[gref * 2]! & 0xffff) !== 0) throw new Error(`reference ${gref} is released while open`);
