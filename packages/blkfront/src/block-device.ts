@@ -97,7 +97,7 @@ export class BlockDevice {
   /**
    * Reads `what` bytes into a fresh array, or fills the array or buffer `what`. A buffer of the device is filled without a copy.
    * @param sector of 512 bytes.
-   * @throws {BlkfrontError} `bad-argument`, `out-of-range`, `io`, `gone`, `aborted`.
+   * @throws {BlkfrontError} `bad-argument`, `out-of-range`, `io`, `gone`, `aborted`; `freed`: the buffer was, while the request waited.
    */
   read(sector: number, what: number, options?: WaitOptions): Promise<Uint8Array>;
   read<T extends Uint8Array | BlkBuffer>(sector: number, what: T, options?: WaitOptions): Promise<T>;

@@ -13,6 +13,8 @@ export type BlkfrontRefusal =
   | { readonly code: 'read-only'; readonly errno: -30 }
   /** The backend answered the request with an error. */
   | { readonly code: 'io'; readonly what: string; readonly sector: number; readonly sectors: number; readonly errno: number }
+  /** The buffer was given back before all of the request was on a ring. */
+  | { readonly code: 'freed'; readonly what: string; readonly sector: number; readonly sectors: number; readonly errno: -22 }
   /** The device went away before the request was answered: closed, lost, or switched off because its backend lied. */
   | { readonly code: 'gone'; readonly state: DeviceState; readonly reason: string; readonly errno: -19 }
   /** A store node that the handshake needs is missing or holds what no honest peer writes. */
@@ -47,6 +49,8 @@ function describe(refusal: BlkfrontRefusal): string {
       return 'the disk is read-only';
     case 'io':
       return `${refusal.what} of sectors ${refusal.sector}+${refusal.sectors} failed with errno ${refusal.errno}`;
+    case 'freed':
+      return `the buffer of the ${refusal.what} of sectors ${refusal.sector}+${refusal.sectors} was freed before it was on a ring`;
     case 'gone':
       return `the device is ${refusal.state}: ${refusal.reason}`;
     case 'bad-store':

@@ -364,7 +364,10 @@ export class RequestQueue {
     if (status === ERRNO.EROFS) return new BlkfrontError({ code: 'read-only', errno: ERRNO.EROFS });
     if (status === ERRNO.EOPNOTSUPP) return new BlkfrontError({ code: 'unsupported', what: NAMES[entry.op], errno: ERRNO.EOPNOTSUPP });
     if (status === ERRNO.ENOMEM) return new BlkfrontError({ code: 'exhausted', what: 'pages', needed: 1 });
-    const { sector, count } = entry;
+    const { sector, count, gfns } = entry;
+    // Its pages went back once no request used them, and one that waits uses none.
+    const freed = status === ERRNO.EINVAL && gfns !== null && gfns.length === 0;
+    if (freed) return new BlkfrontError({ code: 'freed', what: NAMES[entry.op], sector, sectors: count, errno: ERRNO.EINVAL });
     return new BlkfrontError({ code: 'io', what: NAMES[entry.op], sector, sectors: count, errno: status });
   }
 }

@@ -278,3 +278,25 @@ it('keeps a ring page that the backend mapped before the connection was whole, a
   for (const gref of grefs) world.grants.unmap(gref, true);
   expect(takeAll(fixture)).toEqual(new Set(held));
 });
+
+describe('a promise whose buffer is freed while it waits for its turn', () => {
+  it.each([true, false])('is refused as such, and the requests before it go on, persistent grants %s', async (persistent) => {
+    const { world, back, dev } = connected({ persistent }, { persistent, hold: true });
+    const slots = dev.info!.slots;
+    const before = Array.from({ length: slots }, () => dev.read(0, 512));
+    const buffer = dev.allocBuffer(1);
+    const writes = [dev.write(8, buffer), dev.read(16, buffer)].map((promise) => promise.catch((error: unknown) => error));
+    buffer.free();
+    world.time.settle();
+    back.hold = false;
+    back.release();
+    await settled(world, Promise.all(before));
+    for (const [i, promise] of writes.entries()) {
+      const error = await settled(world, promise);
+      expect(error).toMatchObject({ refusal: { code: 'freed', sector: 8 + i * 8, sectors: 8, errno: -22 } });
+      expect((error as Error).message).toContain('was freed');
+    }
+    expect(await settled(world, dev.read(0, 512))).toHaveLength(512);
+    await expect(settled(world, dev.write(8, buffer))).rejects.toMatchObject({ refusal: { code: 'freed' } });
+  });
+});
