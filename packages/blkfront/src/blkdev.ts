@@ -1,3 +1,4 @@
+import { object, refuse } from './arguments.ts';
 import { BLKREQ, BLKREQ_STATE, type BlkReq, createRequests, type RequestTable } from './blkdev-requests.ts';
 import type { Device } from './device.ts';
 import { BlkfrontError, ERRNO } from './errors.ts';
@@ -77,7 +78,7 @@ export interface RunningBlkDev {
   queueGetInfo(queue: number): BlkQueueInfo | -22;
   /** @returns `STATUS` bits; or not sent: -EBUSY (ring full), -EPERM, -EINVAL, -EOPNOTSUPP, -ENODEV. */
   submitOne(queue: number, req: BlkReq): number;
-  /** Takes the answers there are; then arms the interrupt where the user enabled it. @returns 0. @throws {BlkfrontError} `wrong-state`: the interrupt is armed. */
+  /** Takes the answers there are; then arms the interrupt where the user enabled it. @returns 0. @throws {BlkfrontError} `wrong-state`: the interrupt is armed. `bad-argument`: no such queue. */
   finishReqs(queue: number): 0;
   /** @returns 0: armed; 1: answers wait, call `finishReqs`, which arms it; -EINVAL. */
   intrEnable(queue: number): number;
@@ -96,6 +97,8 @@ interface QueueState {
 }
 
 type State = 'unconfigured' | 'configured' | 'running';
+
+const isCallback = (callback: unknown): boolean => callback === undefined || typeof callback === 'function';
 
 /**
  * The block device as a driver of Unikraft's library sees it: the same calls, states and return values over a `Device`. Each state
@@ -150,8 +153,9 @@ export function blkDev(device: Device): UnconfiguredBlkDev {
   const unconfigured: UnconfiguredBlkDev = {
     state: 'unconfigured',
     getInfo,
-    configure({ nbQueues }) {
+    configure(conf) {
       need('configure', 'unconfigured');
+      const { nbQueues } = object('conf', conf);
       const { maxQueues } = getInfo();
       if (!Number.isInteger(nbQueues) || nbQueues < 1 || nbQueues > maxQueues) {
         throw new BlkfrontError({ code: 'bad-argument', argument: 'nbQueues', value: nbQueues, allowed: `1 to ${maxQueues}` });
@@ -169,6 +173,7 @@ export function blkDev(device: Device): UnconfiguredBlkDev {
     queueConfigure(queue, _nbDesc, conf) {
       const q = queues[queue];
       if (state !== 'configured' || q === undefined) return ERRNO.EINVAL;
+      if (typeof conf !== 'object' || conf === null || !isCallback(conf.callback)) return ERRNO.EINVAL;
       if (q.conf !== null) return ERRNO.EBUSY;
       queues[queue] = { conf, armed: false, wanted: false };
       return 0;
@@ -237,7 +242,7 @@ export function blkDev(device: Device): UnconfiguredBlkDev {
     },
     submitOne(queue, req) {
       need('submitOne', 'running');
-      if (queues[queue] === undefined) return ERRNO.EINVAL;
+      if (queues[queue] === undefined || typeof req !== 'object' || req === null || !isCallback(req.cb)) return ERRNO.EINVAL;
       const info = device.info!;
       const unit = info.sectorBytes / 512;
       let op: number = OP.FLUSH;
@@ -269,7 +274,8 @@ export function blkDev(device: Device): UnconfiguredBlkDev {
       need('finishReqs', 'running');
       if (queues[queue]?.armed === true)
         refuseState('finishReqs', 'the interrupt is armed', 'the interrupt disabled, or from its callback');
-      return queues[queue] === undefined ? 0 : finishReqs(queue);
+      if (queues[queue] === undefined) refuse('queue', queue, `0 to ${queues.length - 1}`);
+      return finishReqs(queue);
     },
     intrEnable(queue) {
       need('intrEnable', 'running');

@@ -1,4 +1,5 @@
 import { Observable } from 'rxjs';
+import { flag, signalOf } from './arguments.ts';
 import type { BlkBuffer } from './buffers.ts';
 import { Device } from './device.ts';
 import { BlkfrontError, ERRNO } from './errors.ts';
@@ -63,18 +64,20 @@ export class BlockDevice {
   /**
    * Connects, or waits for a connection that is under way. The handshake begins before this returns. A host that steps its machine
    * by hand and wants no promise calls `device.start()` and looks at `state`.
-   * @throws {BlkfrontError} `wrong-state`, `bad-store`, `gone`, `aborted`.
+   * @throws {BlkfrontError} `bad-argument`, `wrong-state`, `bad-store`, `gone`, `aborted`.
    */
   async connect(options: WaitOptions = {}): Promise<BlkInfo> {
+    const signal = signalOf(options);
     if (this.state === 'closed' || this.state === 'broken') this.device.start();
-    await this.reach('connected', options.signal);
+    await this.reach('connected', signal);
     return this.info!;
   }
 
   /** Waits for requests under way, then closes in order. Idempotent. @throws {BlkfrontError} `aborted`: the close itself goes on. */
   async close(options: WaitOptions = {}): Promise<void> {
+    const signal = signalOf(options);
     this.device.stop();
-    await this.reach('closed', options.signal);
+    await this.reach('closed', signal);
   }
 
   /** `connect` for hosts that can block. @throws {BlkfrontError} as `connect`; `wrong-state` where the host gave no `waitFor`. */
@@ -102,26 +105,36 @@ export class BlockDevice {
   read(sector: number, what: number, options?: WaitOptions): Promise<Uint8Array>;
   read<T extends Uint8Array | BlkBuffer>(sector: number, what: T, options?: WaitOptions): Promise<T>;
   read(sector: number, what: number | Uint8Array | BlkBuffer, options?: WaitOptions): Promise<unknown> {
-    const target = typeof what === 'number' ? this.fresh(what) : what;
-    return this.requests.transfer(OP.READ, sector, target, target, options?.signal);
+    let target: Uint8Array | BlkBuffer;
+    let signal: AbortSignalLike | undefined;
+    try {
+      target = typeof what === 'number' ? this.fresh(what) : what;
+      signal = signalOf(options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return this.requests.transfer(OP.READ, sector, target, target, signal);
   }
 
   /** Writes an array, which must not change before the promise settles, or a buffer of the device. @throws {BlkfrontError} as `read`; `read-only`. */
   write(sector: number, data: Uint8Array | BlkBuffer, options?: WriteOptions): Promise<void> {
-    return this.requests.transfer(
-      options?.fua === true ? OP.WRITE_FUA : OP.WRITE,
-      sector,
-      data,
-      undefined,
-      options?.signal,
-    ) as Promise<void>;
+    let op: Op;
+    let signal: AbortSignalLike | undefined;
+    try {
+      signal = signalOf(options);
+      op = flag('fua', options?.fua) ? OP.WRITE_FUA : OP.WRITE;
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return this.requests.transfer(op, sector, data, undefined, signal) as Promise<void>;
   }
 
   /** Makes every write that was over before this call durable. At once where the disk has no cache, or is read-only. @throws {BlkfrontError} `io`, `gone`, `aborted`. */
   async flush(options: WaitOptions = {}): Promise<void> {
+    const signal = signalOf(options);
     this.requests.checkState();
     if (this.info?.flush === 'none' || this.info?.readonly === true) return;
-    await this.requests.plain(OP.FLUSH, 0, 0, options.signal);
+    await this.requests.plain(OP.FLUSH, 0, 0, signal);
   }
 
   /**
@@ -129,7 +142,8 @@ export class BlockDevice {
    * @throws {BlkfrontError} `unsupported`, `bad-argument` (secure, and not whole granules), `out-of-range`, `read-only`, `io`, `gone`.
    */
   async discard(sector: number, sectors: number, options: DiscardOptions = {}): Promise<void> {
-    const secure = options.secure === true;
+    const signal = signalOf(options);
+    const secure = flag('secure', options.secure);
     const op: Op = secure ? OP.DISCARD_SECURE : OP.DISCARD;
     const info = this.requests.checkRange(op, sector, sectors);
     const granule = info.discardGranularity / 512;
@@ -147,13 +161,14 @@ export class BlockDevice {
     }
     if (offset > 0 && sector < offset) from = Math.max(offset, 0);
     to = Math.min(to, sector + sectors);
-    if (to > from) await this.requests.plain(op, from, to - from, options.signal);
+    if (to > from) await this.requests.plain(op, from, to - from, signal);
   }
 
   /** Makes the range read as zeroes; the protocol has no such request, so zeroed pages are written (see `discardZeroes`). @throws {BlkfrontError} as `write`. */
   async writeZeroes(sector: number, sectors: number, options: WaitOptions = {}): Promise<void> {
+    const signal = signalOf(options);
     this.requests.checkRange(OP.WRITE_ZEROES, sector, sectors);
-    await this.requests.plain(OP.WRITE_ZEROES, sector, sectors, options.signal);
+    await this.requests.plain(OP.WRITE_ZEROES, sector, sectors, signal);
   }
 
   /** Reads a long range piece by piece, a bounded number of requests ahead of whoever iterates. */

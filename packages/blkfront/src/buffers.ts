@@ -1,5 +1,6 @@
 import type { DomId, Gfn } from '@paravirt/event-bus/contract';
 import type { MemoryFrame } from '@paravirt/gnttab';
+import { refuse } from './arguments.ts';
 import { BlkfrontError } from './errors.ts';
 import type { HeldFrames } from './held-frames.ts';
 import { PinnedTable } from './pinned.ts';
@@ -13,7 +14,7 @@ export interface BlkBuffer {
   /** The pages, for `submit`; none once they went back, so that a request made too late is refused. */
   readonly gfns: readonly Gfn[];
   readonly bytes: number;
-  /** Where page `i` is. */
+  /** Where page `i` is. @throws {BlkfrontError} `bad-argument` beyond the last. */
   frame(i: number): MemoryFrame;
   /** Copies bytes in, from `at` on. @throws {BlkfrontError} `bad-argument` beyond the end. */
   write(bytes: Uint8Array, at?: number): void;
@@ -64,7 +65,9 @@ export class Buffers {
     }
     this.live.add(gfns);
     if (this.peer !== undefined) this.open(gfns, this.peer);
-    const range = (length: number, at: number): void => {
+    const range = (name: string, bytes: Uint8Array, at: number): void => {
+      if (!(bytes instanceof Uint8Array)) refuse(name, bytes, 'a Uint8Array');
+      const { length } = bytes;
       if (gfns.length > 0 && Number.isInteger(at) && at >= 0 && at + length <= count * 4096) return;
       const allowed = gfns.length === 0 ? 'nothing: the buffer was given back' : `0 to ${count * 4096 - length}`;
       throw new BlkfrontError({ code: 'bad-argument', argument: 'at', value: at, allowed });
@@ -81,13 +84,13 @@ export class Buffers {
     return {
       gfns,
       bytes: count * 4096,
-      frame: (i: number): MemoryFrame => frames[i]!,
+      frame: (i: number): MemoryFrame => frames[i] ?? refuse('i', i, `0 to ${count - 1}`),
       write: (bytes: Uint8Array, at = 0): void => {
-        range(bytes.length, at);
+        range('bytes', bytes, at);
         each(bytes.length, at, (u8, address, from, length) => u8.set(bytes.subarray(from, from + length), address));
       },
       read: (into: Uint8Array, at = 0): void => {
-        range(into.length, at);
+        range('into', into, at);
         each(into.length, at, (u8, address, from, length) => into.set(u8.subarray(address, address + length), from));
       },
       free: (): void => this.free(gfns),

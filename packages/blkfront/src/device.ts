@@ -1,6 +1,8 @@
 import type { Unsubscribable } from '@paravirt/event-bus';
+import { callable, flag, refuse, whole } from './arguments.ts';
 import type { BlkBuffer } from './buffers.ts';
 import { ERRNO } from './errors.ts';
+import type { Ring } from './queue.ts';
 import type { Completion } from './queue-parts.ts';
 import { Session } from './session.ts';
 import type { BlkfrontOptions, BlkfrontSurroundings, BlkInfo, DeviceState, FlushKind, OnDone, PoolFigures, QueueFigures } from './types.ts';
@@ -71,33 +73,36 @@ export class Device {
     return this.session.figures;
   }
 
-  /** Figures of queue `queue`'s references; undefined while there is no connection. */
+  /** Figures of queue `queue`'s references; undefined while there is no connection. @throws {BlkfrontError} `bad-argument`. */
   poolFigures(queue = 0): PoolFigures | undefined {
+    this.checkQueue(queue);
     return this.session.connection?.queues[queue]?.refs.figures;
   }
 
   /**
    * Whether a backend can still reach the page although no request uses it: do not put secrets there. Of former connections too, and
    * true of the pages of a `BlkBuffer` as long as they stay granted.
+   * @throws {BlkfrontError} `bad-argument`.
    */
   isHeld(gfn: number): boolean {
+    if (!Number.isSafeInteger(gfn) || gfn < 0) refuse('gfn', gfn, 'a frame number from 0 on');
     const { held, buffers } = this.session;
     return held.has(gfn) || buffers.table.find(gfn) !== -1;
   }
 
-  /** Told of each change of state, and why, in words. */
+  /** Told of each change of state, and why, in words. @throws {BlkfrontError} `bad-argument`. */
   onState(listener: (state: DeviceState, reason: string) => void): Unsubscribable {
-    return this.session.stateListeners.add(listener);
+    return this.session.stateListeners.add(callable('listener', listener));
   }
 
-  /** Told when a queue that refused a request with -EBUSY can take one. */
+  /** Told when a queue that refused a request with -EBUSY can take one. @throws {BlkfrontError} `bad-argument`. */
   onRoom(listener: (queue: number) => void): Unsubscribable {
-    return this.session.roomListeners.add(listener);
+    return this.session.roomListeners.add(callable('listener', listener));
   }
 
-  /** Told of every completion, at the cost of an object each. */
+  /** Told of every completion, at the cost of an object each. @throws {BlkfrontError} `bad-argument`. */
   onCompletion(listener: (completion: Completion) => void): Unsubscribable {
-    return this.session.tap.add(listener);
+    return this.session.tap.add(callable('listener', listener));
   }
 
   /** Pages for I/O without copies. @throws {BlkfrontError} `bad-argument`, `exhausted`. */
@@ -116,7 +121,7 @@ export class Device {
    */
   submit(op: number, sector: number, gfns: ArrayLike<number> | null, start: number, count: number, cookie: number, queue = 0): number {
     const { rings } = this.session;
-    if (queue >= rings.length) return this.absent(queue);
+    if (queue >>> 0 !== queue || queue >= rings.length) return this.absent(queue);
     const status = rings[queue]!.submit(op, sector, gfns, null, start, count, cookie, this.sink);
     return status === 0 ? 0 : this.refusal(status);
   }
@@ -134,7 +139,8 @@ export class Device {
     sink: OnDone,
   ): number {
     const { rings } = this.session;
-    if (queue >= rings.length) return this.absent(queue);
+    if (queue >>> 0 !== queue || queue >= rings.length) return this.absent(queue);
+    if (typeof sink !== 'function') return ERRNO.EINVAL;
     const status = rings[queue]!.submit(op, sector, gfns, bytes, start, count, cookie, sink);
     return status === 0 ? 0 : this.refusal(status);
   }
@@ -152,51 +158,52 @@ export class Device {
     return (this.session.info?.maxSegments ?? 11) * 8;
   }
 
-  /** Holds requests back until `unplug`: a batch for one doorbell. */
+  /** Holds requests back until `unplug`: a batch for one doorbell. @throws {BlkfrontError} `bad-argument`. */
   plug(queue = 0): void {
-    this.session.rings[queue]?.plug();
+    this.ringOf(queue)?.plug();
   }
 
-  /** Publishes what `plug` held back, with one doorbell at most. Nothing where nothing was held. */
+  /** Publishes what `plug` held back, with one doorbell at most. Nothing where nothing was held. @throws {BlkfrontError} `bad-argument`. */
   unplug(queue = 0): void {
-    this.session.rings[queue]?.unplug();
+    this.ringOf(queue)?.unplug();
   }
 
-  /** Handles the answers that are there. @returns how many. */
+  /** Handles the answers that are there. @returns how many. @throws {BlkfrontError} `bad-argument`. */
   poll(queue = 0): number {
+    this.checkQueue(queue);
     return this.session.poll(queue);
   }
 
-  /** Answers that wait on queue `queue`. */
+  /** Answers that wait on queue `queue`. @throws {BlkfrontError} `bad-argument`. */
   unconsumed(queue = 0): number {
-    return this.session.rings[queue]?.unconsumed ?? 0;
+    return this.ringOf(queue)?.unconsumed ?? 0;
   }
 
-  /** Whether queue `queue` has a free slot. */
+  /** Whether queue `queue` has a free slot. @throws {BlkfrontError} `bad-argument`. */
   hasRoom(queue = 0): boolean {
-    return this.session.rings[queue]?.room ?? false;
+    return this.ringOf(queue)?.room ?? false;
   }
 
-  /** Masks the queue's port. */
+  /** Masks the queue's port. @throws {BlkfrontError} `bad-argument`. */
   mask(queue: number): void {
-    const port = this.session.rings[queue]?.port;
+    const port = this.ringOf(queue)?.port;
     if (port !== undefined) this.session.surroundings.events.mask(port);
   }
 
-  /** Unmasks it; what is pending is raised again. */
+  /** Unmasks it; what is pending is raised again. @throws {BlkfrontError} `bad-argument`. */
   unmask(queue: number): void {
-    const port = this.session.rings[queue]?.port;
+    const port = this.ringOf(queue)?.port;
     if (port !== undefined) this.session.surroundings.events.unmask(port);
   }
 
-  /** While set, upcalls go to `handler` instead of handling answers: `poll` is its to call. null: as before. */
+  /** While set, upcalls go to `handler` instead of handling answers: `poll` is its to call. null: as before. @throws {BlkfrontError} `bad-argument`. */
   setUpcall(handler: ((queue: number) => void) | null): void {
-    this.session.takeover = handler;
+    this.session.takeover = handler === null ? null : callable('handler', handler);
   }
 
-  /** Asks for so many queues at the next start, at most `queues` of the options. */
+  /** Asks for so many queues at the next start, at most `queues` of the options. @throws {BlkfrontError} `bad-argument`. */
   setQueues(queues: number): void {
-    this.session.queuesWanted = queues;
+    this.session.queuesWanted = whole('queues', queues, 1, this.options.queues);
   }
 
   /** The options, with every default filled in. */
@@ -209,8 +216,9 @@ export class Device {
     return this.session.surroundings;
   }
 
-  /** The blocking wait of the host, where it has one. */
+  /** The blocking wait of the host, where it has one. @throws {BlkfrontError} `bad-argument`. */
   waitFor(condition: () => boolean): boolean {
+    callable('condition', condition);
     return this.session.surroundings.waitFor?.(condition) ?? condition();
   }
 
@@ -240,10 +248,10 @@ export class Device {
   /**
    * Goes on after `suspend`: connects again, to whatever backend the folder names now, and issues every request that was under way
    * once more, in order. `cancelled`: the domain never left, so the rings go on as they are.
-   * @throws {BlkfrontError} `wrong-state`, `bad-store`.
+   * @throws {BlkfrontError} `wrong-state`, `bad-store`, `bad-argument`.
    */
   resume(cancelled = false): void {
-    this.session.resume(cancelled);
+    this.session.resume(flag('cancelled', cancelled));
   }
 
   /** Ends the connection at once, without waiting for its backend; what that still maps goes as soon as it lets go. Buffers stay. */
@@ -263,8 +271,20 @@ export class Device {
     return this.session.upkeep.starved && this.busy === 0 ? ERRNO.ENOMEM : ERRNO.EBUSY;
   }
 
+  /** The ring of a queue; undefined where the connection has none of that number. */
+  private ringOf(queue: number): Ring | undefined {
+    this.checkQueue(queue);
+    return this.session.rings[queue];
+  }
+
+  private checkQueue(queue: number): void {
+    const { queues } = this.session.options;
+    if (queue >>> 0 !== queue || queue >= queues) whole('queue', queue, 0, queues - 1);
+  }
+
   private absent(queue: number): number {
-    const { state, connection } = this.session;
+    const { state, connection, options } = this.session;
+    if (queue >>> 0 !== queue || queue >= options.queues) return ERRNO.EINVAL;
     if (connection !== undefined && connection.queues.length > 0 && queue >= connection.queues.length) return ERRNO.EINVAL;
     return state === 'closed' || state === 'broken' || state === 'closing' ? ERRNO.ENODEV : ERRNO.EBUSY;
   }

@@ -1,19 +1,10 @@
-import { BlkfrontError } from './errors.ts';
+import { object, refuse, whole } from './arguments.ts';
 import type { BlkfrontOptions, Protocol } from './types.ts';
 
 /** Options with every default filled in. */
 export type CheckedOptions = Required<BlkfrontOptions>;
 
 const PROTOCOLS: readonly Protocol[] = ['x86_64-abi', 'x86_32-abi', 'arm-abi'];
-
-function refuse(argument: string, value: unknown, allowed: string): never {
-  throw new BlkfrontError({ code: 'bad-argument', argument, value, allowed });
-}
-
-function whole(argument: string, value: number, least: number, most: number): number {
-  if (!Number.isInteger(value) || value < least || value > most) refuse(argument, value, `${least} to ${most}`);
-  return value;
-}
 
 /** @throws {BlkfrontError} `bad-argument`, naming the option. */
 export function checkOptions(options: BlkfrontOptions): CheckedOptions {
@@ -33,7 +24,7 @@ export function checkOptions(options: BlkfrontOptions): CheckedOptions {
     stormUpcalls = 64,
     stormTicks = 10,
     discardZeroes = false,
-  } = options;
+  } = object('options', options);
   whole('device', device, 0, 0xffff_ffff);
   if (!PROTOCOLS.includes(protocol)) refuse('protocol', protocol, PROTOCOLS.join(', '));
   whole('queues', queues, 1, 64);

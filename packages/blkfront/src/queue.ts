@@ -105,7 +105,7 @@ export class Ring {
     cookie: number,
     sink: OnDone,
   ): number {
-    if (gfns !== null && bytes === null && count <= PAGE_SECTORS && this.refusal === 0 && this.stalled.length === 0) {
+    if (gfns !== null && gfns !== undefined && bytes === null && count <= PAGE_SECTORS && this.refusal === 0 && this.stalled.length === 0) {
       const taken = this.pages.submit(op, sector, gfns, start, count, cookie, sink);
       if (taken === TAKEN) {
         if (this.plugs === 0) this.push();

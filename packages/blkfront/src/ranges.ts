@@ -1,5 +1,7 @@
+import { object, refuse, signalOf } from './arguments.ts';
 import type { BlockDevice } from './block-device.ts';
 import { BlkfrontError } from './errors.ts';
+import { notBytes } from './requests.ts';
 import type { AbortSignalLike } from './types.ts';
 
 /** How a long range is walked. */
@@ -22,7 +24,8 @@ const CHUNK_BYTES = 128 * 1024;
 const DEPTH = 4;
 
 function check(sector: number, sectors: number, options: RangeOptions, sectorBytes: number): { chunkBytes: number; depth: number } {
-  const { chunkBytes = CHUNK_BYTES, depth = DEPTH } = options;
+  const { chunkBytes = CHUNK_BYTES, depth = DEPTH } = object('options', options);
+  signalOf(options);
   for (const [argument, value] of [
     ['sector', sector],
     ['sectors', sectors],
@@ -76,12 +79,15 @@ export async function writeRange(
   pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
   options: RangeOptions,
 ): Promise<number> {
+  const iterable = object('pieces', pieces) as Partial<AsyncIterable<Uint8Array> & Iterable<Uint8Array>>;
+  if (iterable[Symbol.iterator] === undefined && iterable[Symbol.asyncIterator] === undefined) refuse('pieces', pieces, 'an iterable');
   const { depth } = check(sector, 0, options, dev.info?.sectorBytes ?? 512);
   const wait = options.signal === undefined ? {} : { signal: options.signal };
   const under: Promise<void>[] = [];
   let next = sector;
   let bytes = 0;
   for await (const piece of pieces) {
+    if (!(piece instanceof Uint8Array)) throw notBytes(piece);
     while (under.length >= depth) await under.shift();
     under.push(handled(dev.write(next, piece, wait)));
     next += piece.length / 512;

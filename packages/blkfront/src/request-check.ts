@@ -24,6 +24,8 @@ export function checkRequest(
   if (op === READ || op === WRITE || op === WRITE_FUA) {
     if ((start | 0) !== start || start < 0) return ERRNO.EINVAL;
     const end = start + count * 512;
+    // Whoever is not held to the types may bring what is no buffer.
+    if (gfns === undefined || (bytes !== null && !(bytes instanceof Uint8Array))) return ERRNO.EINVAL;
     if (end > BYTES_MAX || end > (gfns !== null ? gfns.length * 4096 : bytes !== null ? bytes.length : 0)) return ERRNO.EINVAL;
     return gfns === null || areFrames(gfns, start >>> 12, Math.ceil(end / 4096)) ? 0 : ERRNO.EINVAL;
   }

@@ -13,6 +13,15 @@ const NAMES: Record<Op, string> = {
   [OP.WRITE_ZEROES]: 'write of zeroes',
 };
 
+function isBuffer(target: BlkBuffer | null | undefined): boolean {
+  return typeof target === 'object' && target !== null && typeof target.bytes === 'number' && Array.isArray(target.gfns);
+}
+
+/** What is no place for bytes. */
+export function notBytes(value: unknown): BlkfrontError {
+  return new BlkfrontError({ code: 'bad-argument', argument: 'bytes', value, allowed: 'a Uint8Array or a buffer of a device' });
+}
+
 /** The `status` of a request whose caller gave up before all of it was on a ring. No errno: those are negative. */
 const GIVEN_UP = 1;
 
@@ -81,6 +90,7 @@ export class RequestQueue {
     signal: AbortSignalLike | undefined,
   ): Promise<unknown> {
     const array = target instanceof Uint8Array;
+    if (!array && !isBuffer(target)) return Promise.reject(notBytes(target));
     const length = array ? target.length : target.bytes;
     const count = length >>> 9;
     const { device } = this;
