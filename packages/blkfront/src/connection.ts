@@ -152,6 +152,8 @@ export class Connection {
       this.queues.push({ ring: queue, refs, pages });
       this.rings.push(queue);
     });
+    // Whoever had a port's number before may have left it masked.
+    for (const { port } of this.memory) surroundings.events.unmask(port);
     this.listen(listener);
   }
 
