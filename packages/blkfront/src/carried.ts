@@ -15,12 +15,18 @@ export class CarriedTeller {
     this.bus = bus;
   }
 
-  /** Completes requests with `status`. */
+  /** Completes requests with `status`. A completer that throws does not keep the others from their answers: see `completeAll`. */
   end(requests: readonly Carried[], status: number): void {
+    const errors: unknown[] = [];
     for (const request of requests) {
       this.tell(request, status);
-      request.sink(request.cookie, status);
+      try {
+        request.sink(request.cookie, status);
+      } catch (error) {
+        errors.push(error);
+      }
     }
+    if (errors.length > 0) throw errors[0];
   }
 
   /** Tells who watches, and not the completer. */

@@ -14,8 +14,10 @@ export interface ClosingHost {
 
 /** The handshake that ends a connection: what is under way ends first, then Closing, then Closed, each for no longer than `ticks`. */
 export class Closing {
+  /** The user asked for it, perhaps while the backend closed: the device does not come back. */
+  wanted = false;
   /** The backend began it. */
-  byBackend = false;
+  private byBackend = false;
   private step: 'drain' | 'closing' | 'closed' = 'drain';
   private readonly host: ClosingHost;
   private readonly timers: Timers;
@@ -30,6 +32,7 @@ export class Closing {
   /** A close begins. */
   begin(byBackend: boolean): void {
     this.byBackend = byBackend;
+    this.wanted = !byBackend;
     this.step = 'drain';
   }
 

@@ -158,14 +158,25 @@ export class Device {
     return (this.session.info?.maxSegments ?? 11) * 8;
   }
 
-  /** Holds requests back until `unplug`: a batch for one doorbell. @throws {BlkfrontError} `bad-argument`. */
+  /**
+   * Holds requests back until `unplug`: a batch for one doorbell. Also over a new connection, until as many `unplug`s as `plug`s came.
+   * @throws {BlkfrontError} `bad-argument`.
+   */
   plug(queue = 0): void {
-    this.ringOf(queue)?.plug();
+    const ring = this.ringOf(queue);
+    const { plugs } = this.session;
+    plugs[queue] = (plugs[queue] ?? 0) + 1;
+    ring?.plug();
   }
 
   /** Publishes what `plug` held back, with one doorbell at most. Nothing where nothing was held. @throws {BlkfrontError} `bad-argument`. */
   unplug(queue = 0): void {
-    this.ringOf(queue)?.unplug();
+    const ring = this.ringOf(queue);
+    const { plugs } = this.session;
+    const held = plugs[queue] ?? 0;
+    if (held === 0) return;
+    plugs[queue] = held - 1;
+    ring?.unplug();
   }
 
   /** Handles the answers that are there. @returns how many. @throws {BlkfrontError} `bad-argument`. */

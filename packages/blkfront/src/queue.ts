@@ -179,7 +179,8 @@ export class Ring {
   }
 
   unplug(): void {
-    if (--this.plugs === 0) this.push();
+    // The pages of a ring that has stopped are the guest's again.
+    if (--this.plugs === 0 && !this.stopped) this.push();
   }
 
   /** Takes a request from a dead ring; it goes on where it stood. False when there is no slot. */
@@ -259,10 +260,19 @@ export class Ring {
     this.tellRoom();
   }
 
-  /** Fails what waits for references or pages. */
+  /** Fails what waits for references or pages now. A completer that throws does not keep the others from their answers. */
   failStalled(status: number): void {
-    for (const r of this.stalled.splice(0)) this.finish(r, status);
+    const errors: unknown[] = [];
+    // One by one: who is told may end the device, and what is left is carried then.
+    for (let left = this.stalled.length; left > 0 && this.stalled.length > 0; left--) {
+      try {
+        this.finish(this.stalled.shift()!, status);
+      } catch (error) {
+        errors.push(error);
+      }
+    }
     this.tellRoom();
+    if (errors.length > 0) throw errors[0];
   }
 
   /** Ends the ring: nothing is read from it any more, and every reference of a request is closed or set aside. */

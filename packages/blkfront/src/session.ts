@@ -48,6 +48,8 @@ export class Session implements ClosingHost {
   info: BlkInfo | undefined;
   /** Queues to ask for: the option, until a driver configures fewer. */
   queuesWanted: number;
+  /** By queue: how often a driver holds its requests back. */
+  readonly plugs: number[] = [];
   private readonly sink: OnDone;
   private readonly teller: CarriedTeller;
   private readonly timers: Timers;
@@ -94,19 +96,21 @@ export class Session implements ClosingHost {
   }
 
   stop(): void {
+    this.closing.wanted = true;
     if (this.state === 'closed' || this.state === 'broken' || this.state === 'closing') return;
     this.close(false, '');
   }
 
   suspend(): void {
     this.require('suspend', ['initialising', 'initialised', 'connected', 'lost']);
+    const before: string = this.state;
     for (const { ring } of this.connection?.queues ?? []) {
       ring.refusal = ERRNO.EBUSY;
       // What is answered already is over and need not be issued again.
       ring.poll();
+      // An answer may have ended the device, and who was told of one may have asked for its end.
+      if (this.state !== before) return;
     }
-    // An answer may have ended the device.
-    if ((this.state as DeviceState) === 'broken' || this.state === ('closed' as DeviceState)) return;
     this.connection?.silence();
     this.upkeep.pause();
     this.unwatch();
@@ -332,6 +336,7 @@ export class Session implements ClosingHost {
       this,
     );
     this.rings = connection.rings;
+    for (const ring of this.rings) for (let held = this.plugs[ring.index] ?? 0; held > 0; held--) ring.plug();
     if (persistent && transport.trusted) this.buffers.attach(ends.backendId as DomId);
     this.info = infoOf(features, transport, { slots: connection.slots, maxSegments, persistent, protocol: options.protocol });
     this.say(XENBUS_STATE.Connected);
@@ -432,7 +437,7 @@ export class Session implements ClosingHost {
     const online = this.online();
     this.drop();
     this.unwatch();
-    if (this.closing.byBackend && online === '1' && this.options.reconnectTicks > 0) {
+    if (!this.closing.wanted && online === '1' && this.options.reconnectTicks > 0) {
       // The host's driver restarts: the device comes back.
       this.guarded(() => this.begin(reason));
       return;
