@@ -8,6 +8,9 @@ import type { Drive, ExternalWork, MachineEvents } from './types.ts';
 
 const KINDS = ['upcall', 'task', 'timer'] as const;
 
+/** How long a driven machine runs before its host has a turn, milliseconds: signals and timers of the host wait no longer. */
+const SLICE_TICKS = 10;
+
 /**
  * The run queue as event channels know it: a domid's delivery goes to its agent, or to that of the machine's own services. A
  * class, because a function made for each machine would be put in place in the first one's doorbells only.
@@ -242,7 +245,7 @@ export class RunLoop {
     };
   }
 
-  /** Runs in real time: whenever something can run, and when the next timer is due. */
+  /** Runs in real time: whenever something can run, a slice at a time, and when the next timer is due. */
   drive(source: TimeSource): Drive {
     if (this.driver !== undefined) {
       throw new HvError({ code: 'bad-argument', argument: 'drive', value: 'a second source', allowed: 'one at a time: stop the first' });
@@ -254,7 +257,9 @@ export class RunLoop {
       cancel = undefined;
       if (stopped) return;
       try {
-        while (this.step());
+        this.clock.read();
+        const end = this.clock.now + SLICE_TICKS;
+        while (!stopped && this.clock.now < end && this.step());
       } catch (error) {
         failure = error;
         stop();

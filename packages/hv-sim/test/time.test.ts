@@ -128,7 +128,7 @@ class HandClock implements TimeSource {
       this.#wakes = this.#wakes.filter((entry) => entry !== next);
       next.wake();
     }
-    this.at = end;
+    this.at = Math.max(this.at, end);
   }
   get waiting(): number {
     return this.#wakes.length;
@@ -156,6 +156,30 @@ describe('the same machine in real time', () => {
     drive.stop();
     expect(clock.waiting).toBe(0);
     expect(machine.run()).toBe(0);
+  });
+
+  it('lets its source have a turn while work follows work, and can be stopped there', () => {
+    const machine = machineOf();
+    const clock = new HandClock();
+    let rounds = 0;
+    const again = (): void => {
+      rounds++;
+      clock.at += 1;
+      if (rounds < 1000) machine.post(again);
+    };
+    const drive = machine.drive(clock);
+    machine.post(again);
+    clock.pass(0);
+    expect(rounds).toBeLessThan(100);
+    expect(clock.waiting).toBe(1);
+    clock.pass(200);
+    const before = rounds;
+    expect(before).toBeGreaterThan(100);
+    expect(before).toBeLessThan(1000);
+    machine.post(() => drive.stop());
+    clock.pass(2000);
+    expect(rounds - before).toBeLessThanOrEqual(1);
+    expect(clock.waiting).toBe(0);
   });
 
   it('stops and keeps the error when a step throws', () => {
