@@ -1,8 +1,8 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { bin, hvsim, itNeeds, plain, program, scratch } from './cli.ts';
+import { bin, hvsim, itNeeds, plain, program, scratch, startHvsim } from './cli.ts';
 
 const folder = scratch();
 const verbs = ['cp', 'run', 'serve', 'ctl', 'decode', 'conform', 'demo', 'doctor', 'completion'];
@@ -152,18 +152,41 @@ describe('a run', () => {
     expect([status, stdout.trim(), stderr]).toEqual([0, '{', '']);
   });
 
-  it('ends with 130 on Ctrl-C, and gives its files back', async () => {
-    const { startHvsim } = await import('./cli.ts');
-    const cwd = folderWith({ 'job.fio': '[long]\nrw=randread\nbs=4k\nsize=8m\ntime_based\nruntime=1h\nwrite_iolog=out.log\n' });
-    const child = startHvsim(['run', 'job.fio'], cwd);
-    let stderr = '';
-    child.stderr.on('data', (chunk) => {
-      stderr += chunk;
-    });
-    setTimeout(() => child.kill('SIGINT'), 1500);
-    const code = await new Promise((resolve) => child.once('exit', resolve));
-    expect([code, stderr]).toEqual([130, 'hvsim: interrupted\n']);
-  });
+  const long = 'rw=randread\nbs=4k\nsize=8m\ntime_based\nruntime=1h\n';
+  for (const [name, args, text] of [
+    ['a busy one in virtual time', [], long],
+    ['a busy one in real time', ['--wall'], long],
+    ['one in real time that waits for its rate', ['--wall'], `${long}rate_iops=100\n`],
+    ['one in real time that waits for its start', ['--wall'], `${long}startdelay=1h\n`],
+  ] as const) {
+    for (const [signal, wanted] of [
+      ['SIGINT', 130],
+      ['SIGTERM', 143],
+    ] as const) {
+      it(`ends soon with ${wanted} on ${signal}, and gives its files back: ${name}`, async () => {
+        const cwd = folderWith({ 'job.fio': `[long]\n${text}write_iolog=out.log\n` });
+        const child = startHvsim(['run', ...args, 'job.fio'], cwd);
+        let stderr = '';
+        child.stderr.on('data', (chunk) => {
+          stderr += chunk;
+        });
+        let asked = 0;
+        // Its log is there once it runs.
+        const look = setInterval(() => {
+          if (asked > 0 || !existsSync(join(cwd, 'out.log'))) return;
+          asked = performance.now();
+          setTimeout(() => child.kill(signal), 300);
+        }, 20);
+        const killer = setTimeout(() => child.kill('SIGKILL'), 20_000);
+        const code = await new Promise((resolve) => child.once('exit', resolve));
+        clearInterval(look);
+        clearTimeout(killer);
+        expect([code, stderr]).toEqual([wanted, 'hvsim: interrupted\n']);
+        expect(performance.now() - asked).toBeLessThan(3000);
+        expect(readFileSync(join(cwd, 'out.log'), 'utf8')).toMatch(/ close\n$/);
+      });
+    }
+  }
 
   itNeeds(['script'], 'colours and draws a bar only on a terminal without NO_COLOR', () => {
     const cwd = folderWith({ 'job.fio': '[r]\nrw=randread\nbs=4k\nsize=32m\n' });

@@ -114,8 +114,8 @@ export async function runSession(options: SessionOptions): Promise<SessionResult
     const { bytes, ios, job, fraction } = engine.progress();
     bar.update(bytes, `${job} ${grouped(ios)} requests`, fraction);
   };
+  const drive = options.wall ? stack.machine.drive(hostTime) : undefined;
   try {
-    const drive = options.wall ? stack.machine.drive(hostTime) : undefined;
     engine.start();
     if (drive) await driven(engine, drive, interrupt, look);
     else await runUntil(stack, () => engine.ended, interrupt, look);
@@ -127,6 +127,9 @@ export async function runSession(options: SessionOptions): Promise<SessionResult
   } finally {
     bar.stop();
     interrupt.release();
+    engine.stop();
+    // Else it would go on, and the process with it.
+    drive?.stop();
     for (const { fd, writer } of logs.values()) {
       writer.close(clock.now());
       closeSync(fd);

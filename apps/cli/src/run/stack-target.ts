@@ -43,7 +43,8 @@ export function wallClock(): IoClock {
   return {
     now: () => performance.now() * 1e6,
     after(ns, work) {
-      const timer = setTimeout(work, ns / 1e6);
+      // A run looks after itself while it lasts; what it waited for when it was interrupted keeps nothing alive.
+      const timer = setTimeout(work, ns / 1e6).unref();
       return () => clearTimeout(timer);
     },
   };
