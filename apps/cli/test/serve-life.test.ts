@@ -1,6 +1,7 @@
 import { once } from 'node:events';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { hvsim, itNeeds, program } from './cli.ts';
@@ -321,8 +322,24 @@ describe('hvsim serve', () => {
     });
     writeFileSync(join(server.folder, 'file'), 'precious');
     expect(hvsim(['serve', '--disk', 'mem:1M', '--socket', join(server.folder, 'file')])).toMatchObject({ status: 2 });
-    expect(hvsim(['serve', '--disk', 'mem:1M', '--socket', join(server.folder, 'no', 'dir.sock')])).toMatchObject({ status: 2 });
     expect(readFileSync(join(server.folder, 'file'), 'utf8')).toBe('precious');
+  });
+
+  it('refuses the path of a socket that is too long or lies in no folder, by the name of its flag', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'hvsim-paths-'));
+    const long = join(folder, 'x'.repeat(108));
+    const missing = join(folder, 'no', 'x.sock');
+    for (const [args, message] of [
+      [['serve', '--socket', long], `--socket ${long}: the path has ${long.length} bytes`],
+      [['serve', '--socket', missing], `--socket ${missing}: ${join(folder, 'no')}: no such file or directory`],
+      [['serve', '--socket', join(folder, 'a.sock'), '--control', long], `--control ${long}: the path has ${long.length} bytes`],
+      [['serve', '--socket', join(folder, 'a.sock'), '--control', missing], `--control ${missing}: ${join(folder, 'no')}: no such`],
+      [['ctl', '--control', long, 'stats'], `--control ${long}: the path has ${long.length} bytes`],
+    ] as const) {
+      expect(hvsim(args)).toMatchObject({ status: 2, stderr: expect.stringContaining(message) });
+    }
+    expect(readdirSync(folder)).toEqual([]);
+    rmSync(folder, { recursive: true });
   });
 
   it('takes over a socket that a killed server left behind', async () => {

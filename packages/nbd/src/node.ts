@@ -8,6 +8,9 @@ import type { NbdConnection, NbdStream } from './types.ts';
 /** Where to listen. Other hosts than loopback are refused unless `allowRemote` says so in so many words. */
 export type ListenAddress = { readonly path: string } | { readonly host: string; readonly port: number; readonly allowRemote?: boolean };
 
+/** What the system's socket address has room for. Node cuts longer paths off and listens there. */
+export const SOCKET_PATH_BYTES_MAX: number = process.platform === 'darwin' ? 103 : 107;
+
 const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
 
 /** A socket as the server's stream. */
@@ -54,11 +57,17 @@ export function serveSocket(server: NbdServer, socket: Socket): void {
 /**
  * Listens for clients of `server`. Resolves when clients can connect. The sockets of the listener's `connection` events tell that a
  * client is there, and closing them ends it; its bytes pass them by.
- * @throws {NbdError} `not-loopback`.
+ * @throws {NbdError} `not-loopback`, `path-too-long`.
  */
 export function listen(server: NbdServer, address: ListenAddress): Promise<Server> {
   if ('host' in address && address.allowRemote !== true && !isLoopback(address.host)) {
     throw new NbdError({ code: 'not-loopback', host: address.host });
+  }
+  if ('path' in address) {
+    const bytes = Buffer.byteLength(address.path);
+    if (bytes > SOCKET_PATH_BYTES_MAX) {
+      throw new NbdError({ code: 'path-too-long', path: address.path, bytes, bytesMax: SOCKET_PATH_BYTES_MAX });
+    }
   }
   const listener = createServer({ pauseOnConnect: true }, (accepted) => {
     let connection: NbdConnection | undefined;

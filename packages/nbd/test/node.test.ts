@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createNbdServer, NbdError } from '../src/index.ts';
-import { listen, serveSocket } from '../src/node.ts';
+import { listen, SOCKET_PATH_BYTES_MAX, serveSocket } from '../src/node.ts';
 import { memoryTarget, option, request } from './client.ts';
 
 let folder = '';
@@ -25,6 +25,18 @@ describe('listening', () => {
     for (const host of ['0.0.0.0', '::', '192.0.2.1', 'example.org', '127.evil.example']) {
       expect(() => listen(server, { host, port: 0 }), host).toThrow(NbdError);
     }
+  });
+
+  it('refuses a path that is too long for a socket, and takes the longest that is not', async () => {
+    const server = createNbdServer({ exports: [] });
+    const longest = join(folder, 'x'.repeat(SOCKET_PATH_BYTES_MAX - folder.length - 1));
+    const listener = await listen(server, { path: longest });
+    expect(existsSync(longest)).toBe(true);
+    await new Promise((resolve) => listener.close(resolve));
+    for (const path of [`${longest}x`, `${longest.slice(0, -1)}é`]) {
+      expect(() => listen(server, { path })).toThrow(`has ${SOCKET_PATH_BYTES_MAX + 1} bytes`);
+    }
+    expect(readdirSync(folder)).toEqual([]);
   });
 
   it('serves on loopback TCP and on a Unix socket', async () => {

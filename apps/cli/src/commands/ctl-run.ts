@@ -2,6 +2,7 @@ import { connect } from 'node:net';
 import type { CliContext } from '../context.ts';
 import { CliError, exitCodes, systemReason } from '../errors.ts';
 import type { ControlAnswer, ControlRequest } from '../serve/control.ts';
+import { checkSocketPath } from '../serve/socket-path.ts';
 import type { CtlFlags } from './ctl.ts';
 
 /** One request, one answer. */
@@ -27,6 +28,7 @@ function ask(path: string, request: ControlRequest): Promise<ControlAnswer> {
 
 /** `hvsim ctl COMMAND...` */
 export async function ctl(this: CliContext, flags: CtlFlags, command: string, ...args: string[]): Promise<void> {
+  checkSocketPath('control', flags.control);
   const answer = await ask(flags.control, { command, export: flags.export, args });
   if (!answer.ok) throw new CliError(answer.error ?? 'refused');
   this.process.stdout.write(`${JSON.stringify(answer.result, null, 2)}\n`);

@@ -13,6 +13,7 @@ import { type Controlled, serveControl } from '../serve/control.ts';
 import { HaltPoll } from '../serve/halt-poll.ts';
 import { handshakeTimer } from '../serve/handshake-timer.ts';
 import { serveDisk } from '../serve/served-disk.ts';
+import { checkSocketPath } from '../serve/socket-path.ts';
 import { grouped } from '../ui/table.ts';
 import { deviceChoice } from './device-flags.ts';
 import type { ServeFlags } from './serve.ts';
@@ -95,6 +96,8 @@ export async function serve(this: CliContext, flags: ServeFlags): Promise<void> 
     if (at < 1) throw new CliError(`--export ${text}: write it as NAME=DISK`, exitCodes.usage);
     specs.push({ name: text.slice(0, at), disk: text.slice(at + 1) });
   }
+  if ('path' in address) checkSocketPath('socket', address.path);
+  if (flags.control !== undefined) checkSocketPath('control', flags.control);
   if ('path' in address) await clearSocket(address.path);
   if (flags.control !== undefined) await clearSocket(flags.control);
   const log = flags.writeIolog === undefined ? undefined : openLog(flags.writeIolog, (message) => void stderr.write(`hvsim: ${message}\n`));
