@@ -44,6 +44,28 @@ describe('help', () => {
   });
 });
 
+describe('numbers', () => {
+  it('of every command are refused by the name of their flag, with what is allowed', () => {
+    for (const [args, flag, text] of [
+      [['demo', '--seed', 'foo'], 'seed', 'foo'],
+      [['demo', '--seed=-5'], 'seed', '-5'],
+      [['demo', '--seed', ''], 'seed', ''],
+      [['run', '--seed', '1.5', 'job.fio'], 'seed', '1.5'],
+      [['serve', '--socket', 's', '--seed', 'foo'], 'seed', 'foo'],
+      [['serve', '--socket', 's', '--seed', '9007199254740992'], 'seed', '9007199254740992'],
+      [['cp', 'a', 'b', '--queues', '0x4'], 'queues', '0x4'],
+      [['demo', '--queues', '65'], 'queues', '65'],
+      [['demo', '--ring-pages', '3'], 'ring-pages', '3'],
+      [['demo', '--indirect', '10'], 'indirect', '10'],
+      [['demo', '--pool', 'all'], 'pool', 'all'],
+    ] as const) {
+      const { status, stdout, stderr } = hvsim(args, { cwd: folder });
+      expect([status, stdout], args.join(' ')).toEqual([2, '']);
+      expect(stderr).toContain(`--${flag} is ${JSON.stringify(text)}; allowed is `);
+    }
+  });
+});
+
 describe('completions', () => {
   const shellFolder = join(folder, 'bin');
   mkdirSync(shellFolder);

@@ -1,6 +1,7 @@
 import { buildCommand, type Command } from '@stricli/core';
 import type { CliContext } from '../context.ts';
 import { type DeviceFlags, deviceFlags } from './device-flags.ts';
+import { seed } from './numbers.ts';
 
 export interface DemoFlags extends DeviceFlags {
   readonly json: boolean;
@@ -13,7 +14,7 @@ export const demoCommand: Command<CliContext> = buildCommand<DemoFlags, [], CliC
     flags: {
       ...deviceFlags,
       json: { kind: 'boolean', brief: 'Print one JSON object', default: false },
-      seed: { kind: 'parsed', parse: Number, default: '1', brief: 'Decides every step' },
+      seed: { kind: 'parsed', parse: seed, default: '1', brief: 'Decides every step' },
     },
   },
   docs: {

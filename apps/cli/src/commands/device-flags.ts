@@ -3,6 +3,7 @@ import type { FlagParametersForType } from '@stricli/core';
 import type { DeviceChoice } from '../compose.ts';
 import type { CliContext } from '../context.ts';
 import { CliError, exitCodes } from '../errors.ts';
+import { whole } from './numbers.ts';
 
 /** Flags of every command that makes a device. */
 export interface DeviceFlags {
@@ -13,16 +14,6 @@ export interface DeviceFlags {
   readonly pool?: number | 'full';
   readonly abi?: Protocol;
   readonly untrusted: boolean;
-}
-
-function whole(name: string, min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (!/^\d+$/.test(text) || value < min || value > max) {
-      throw new CliError(`--${name} is ${JSON.stringify(text)}; allowed is a whole number from ${min} to ${max}`, exitCodes.usage);
-    }
-    return value;
-  };
 }
 
 function ringPages(text: string): number {
@@ -47,7 +38,7 @@ export const deviceFlags: FlagParametersForType<DeviceFlags, CliContext> = {
   persistent: { kind: 'boolean', optional: true, brief: 'Keep grants mapped between requests' },
   pool: {
     kind: 'parsed',
-    parse: (text: string) => (text === 'full' ? 'full' : whole('pool', 0, 1 << 20)(text)),
+    parse: (text: string) => (text === 'full' ? 'full' : whole('pool', 0, 1 << 20, 'a whole number from 0 to 1048576, or full')(text)),
     optional: true,
     brief: 'Grant references kept for each ring, or "full"',
   },

@@ -1,6 +1,7 @@
 import { buildCommand, type Command } from '@stricli/core';
 import type { CliContext } from '../context.ts';
 import { type DeviceFlags, deviceFlags } from './device-flags.ts';
+import { seed } from './numbers.ts';
 
 export interface RunFlags extends DeviceFlags {
   readonly disk: string;
@@ -14,13 +15,6 @@ export interface RunFlags extends DeviceFlags {
   readonly output?: string;
   readonly iologVersion: '2' | '3';
   readonly json: boolean;
-}
-
-function seed(text: string): number {
-  const value = Number(text);
-  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value))
-    throw new Error(`--seed is ${JSON.stringify(text)}; allowed is a whole number from 0 to 2^53 - 1`);
-  return value;
 }
 
 export const runCommand: Command<CliContext> = buildCommand<RunFlags, string[], CliContext>({

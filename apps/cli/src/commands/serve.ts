@@ -1,6 +1,7 @@
 import { buildCommand, type Command } from '@stricli/core';
 import type { CliContext } from '../context.ts';
 import { type DeviceFlags, deviceFlags } from './device-flags.ts';
+import { seed } from './numbers.ts';
 
 export interface ServeFlags extends DeviceFlags {
   readonly disk: string;
@@ -14,7 +15,7 @@ export interface ServeFlags extends DeviceFlags {
   readonly control?: string;
   readonly writeIolog?: string;
   readonly poll: boolean;
-  readonly seed: string;
+  readonly seed: number;
   readonly json: boolean;
 }
 
@@ -51,7 +52,7 @@ export const serveCommand: Command<CliContext> = buildCommand<ServeFlags, [], Cl
         brief: 'A module with disks, filters or drivers of your own',
       },
       driver: { kind: 'parsed', parse: String, optional: true, brief: 'A driver of a plugin, instead of blkfront' },
-      seed: { kind: 'parsed', parse: String, default: '1', brief: 'Decides what filters do' },
+      seed: { kind: 'parsed', parse: seed, default: '1', brief: 'Decides what filters do' },
       ...deviceFlags,
       json: { kind: 'boolean', default: false, brief: 'Print JSON: a line when ready, a line at the end' },
     },
