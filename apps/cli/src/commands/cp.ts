@@ -26,7 +26,7 @@ export const cpCommand: Command<CliContext> = buildCommand<CpFlags, [string, str
       '',
       'EXAMPLES',
       '  hvsim cp disk.img copy.img',
-      '  hvsim cp disk.img copy.img --queues 4 --segments 256 --json | jq .requests',
+      '  hvsim cp disk.img copy.img --queues 4 --indirect 256 --json | jq .requests',
       '',
       'EXIT CODES  0 carried and equal; 1 it differed or failed; 2 a wrong argument or a file that cannot be read; 130 interrupted.',
     ].join('\n'),
