@@ -16,7 +16,7 @@ import {
   type MachineEvents,
 } from '@paravirt/hv-sim';
 import { ByteQueue } from './byte-queue.ts';
-import { CliError } from './errors.ts';
+import { CliError, messageOf } from './errors.ts';
 import type { ByteDevice, DriverDeps, DriverInfo, GuestDriver } from './plugins.ts';
 
 /** Everything that any part tells. */
@@ -145,9 +145,7 @@ export function composeStack(options: StackOptions): Stack {
   try {
     info = driver.connectSync();
   } catch (error) {
-    throw new CliError(`the guest's device did not connect: ${error instanceof Error ? error.message : String(error)}`, undefined, {
-      cause: error,
-    });
+    throw new CliError(`the guest's device did not connect: ${messageOf(error)}`, undefined, { cause: error });
   }
 
   /** Figures that only a connected device has, as they were when it closed. */

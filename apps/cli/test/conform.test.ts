@@ -52,12 +52,16 @@ describe('hvsim conform', () => {
     ['a subsystem without a replayer', 'sub.jsonl', '{"format":"hv-trace/1","subsystem":"toaster"}\n'],
     ['a line that is no JSON', 'line.jsonl', '{"format":"hv-trace/1","subsystem":"abi","config":{}}\n{oops\n'],
     ['a packed file that is cut off', 'cut.jsonl.gz', gzipSync('x'.repeat(10_000)).subarray(0, 20)],
+    ['a binary', 'binary.jsonl', new Uint8Array([0x7f, 0x45, 0x4c, 0x46, 0xff, 0xfe, 0])],
+    ['packed bytes that are damaged', 'damaged.jsonl.gz', gzipSync('x'.repeat(10_000)).fill(0, 10)],
   ])('exits with 2 and one clear line on %s', (_, name, content) => {
     if (content !== undefined) writeFileSync(join(folder, name), content);
     const { status, stderr } = hvsim(['conform', join(folder, name)]);
     expect(status).toBe(2);
     expect(stderr.trimEnd().split('\n')).toHaveLength(1);
     expect(stderr).toContain(name);
+    // Names of errors are for programs.
+    expect(stderr).not.toMatch(/\b(?:E[A-Z]{3,}|ERR_\w+|Z_\w+)\b/);
   });
 
   it('exits with 2 on a folder without recordings', () => {

@@ -52,6 +52,11 @@ describe('--plugin', () => {
     ['that exports nothing of it', 'export const x = 1', /exports none of disks, filters, drivers/],
     ['whose disk is no function', 'export const disks = { mine: 3 }', /disks\.mine is no function/],
     ['whose disk throws', 'export const disks = { mine() { throw new Error("no such thing") } }', /--disk mine:1: no such thing/],
+    [
+      'whose disk throws for want of memory',
+      'const refusal = { code: "out-of-memory", wanted: 5, free: 2 };\nexport const disks = { mine() { throw Object.assign(new Error("x"), { refusal }) } }',
+      /--disk mine:1: the simulated machine's memory is used up \(5 pages wanted, 2 free\)/,
+    ],
   ] as const) {
     it(`refuses a module ${title}, in one line`, () => {
       const path = text === undefined ? join(folder, 'none.mjs') : file(`bad-${title.length}.mjs`, text);

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
@@ -320,6 +320,15 @@ describe('hvsim serve', () => {
       status: 2,
       stderr: expect.stringContaining('another server listens'),
     });
+    const taken = createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    const address = `127.0.0.1:${(taken.address() as { port: number }).port}`;
+    // What holds the port lives in this process, which waits: the kernel answers.
+    expect(hvsim(['serve', '--disk', 'mem:1M', '--listen', address])).toMatchObject({
+      status: 2,
+      stderr: `hvsim: ${address}: another program listens there; end it, or choose another address\n`,
+    });
+    taken.close();
     writeFileSync(join(server.folder, 'file'), 'precious');
     expect(hvsim(['serve', '--disk', 'mem:1M', '--socket', join(server.folder, 'file')])).toMatchObject({ status: 2 });
     expect(readFileSync(join(server.folder, 'file'), 'utf8')).toBe('precious');

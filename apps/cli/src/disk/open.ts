@@ -19,7 +19,7 @@ import {
   volatileCacheFilter,
 } from '@paravirt/hv-sim';
 import { cowFileDisk, fileDisk, sparseDisk } from '@paravirt/hv-sim/node';
-import { CliError, exitCodes, fileError } from '../errors.ts';
+import { CliError, exitCodes, fileError, messageOf } from '../errors.ts';
 import { type Extensions, noExtensions } from '../plugins.ts';
 import { type DiskSpec, type FilterSpec, parseDisk, parseFilter } from './spec.ts';
 
@@ -150,7 +150,7 @@ export function openDisk(request: DiskRequest): OpenedDisk {
       : (ownDisk as NonNullable<typeof ownDisk>)(argument.join(':'), { random: random.split(`disk ${request.disk}`) });
   } catch (error) {
     if (spec && 'path' in spec) throw fileError(spec.path, (error as { cause?: unknown }).cause ?? error, exitCodes.usage);
-    throw new CliError(`--disk ${request.disk}: ${error instanceof Error ? error.message : String(error)}`, exitCodes.usage, {
+    throw new CliError(`--disk ${request.disk}: ${messageOf(error)}`, exitCodes.usage, {
       cause: error,
     });
   }

@@ -3,7 +3,7 @@ import { dirname, resolve } from 'node:path';
 import { composeStack, type DeviceChoice, type Figures, type Stack, type StackOptions } from '../compose.ts';
 import type { Output } from '../context.ts';
 import type { OpenedDisk } from '../disk/open.ts';
-import { CliError, exitCodes, fileError } from '../errors.ts';
+import { CliError, exitCodes, fileError, messageOf } from '../errors.ts';
 import { createEngine, type JobReport } from '../fio/engine.ts';
 import { JobError } from '../fio/errors.ts';
 import { IologWriter } from '../fio/iolog.ts';
@@ -160,7 +160,7 @@ async function driven(
     look();
     interrupt.check();
     if (drive.failure !== undefined)
-      throw new CliError(`the machine stopped: ${String(drive.failure)}`, undefined, { cause: drive.failure });
+      throw new CliError(`the machine stopped: ${messageOf(drive.failure)}`, undefined, { cause: drive.failure });
   }
 }
 

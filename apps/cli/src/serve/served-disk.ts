@@ -4,7 +4,7 @@ import { alignedTarget, Extent } from '@paravirt/nbd';
 import { ByteQueue } from '../byte-queue.ts';
 import { composeStack, type DeviceChoice, type Stack, type StackOptions } from '../compose.ts';
 import type { OpenedDisk } from '../disk/open.ts';
-import { CliError } from '../errors.ts';
+import { CliError, messageOf } from '../errors.ts';
 import type { IologWriter } from '../fio/iolog.ts';
 import { GuestArena } from '../guest-arena.ts';
 import { HandTime } from '../run/hand-time.ts';
@@ -45,8 +45,6 @@ export interface ServedDisk {
   /** Makes what was answered durable, closes the device, and ends the machine. */
   close(): void;
 }
-
-const describe = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** Composes the stack of one export and lets it run in real time. */
 export function serveDisk(options: ServedOptions): ServedDisk {
@@ -219,7 +217,7 @@ export function serveDisk(options: ServedOptions): ServedDisk {
       kick();
       drive.stop();
       failure ??= drive.failure;
-      if (failure !== undefined) throw new CliError(`the machine stopped: ${describe(failure)}`, undefined, { cause: failure });
+      if (failure !== undefined) throw new CliError(`the machine stopped: ${messageOf(failure)}`, undefined, { cause: failure });
       // By hand from here on: what waits for a delay need not wait for it in real time.
       let flushed: number | undefined = writable ? undefined : 0;
       if (writable) {
