@@ -25,7 +25,7 @@ export const decodeCommand: Command<CliContext> = buildCommand<DecodeFlags, [str
       'grant dump, and tells what is granted, what is in flight, what is stale, and what does not fit together (on stderr).',
       '',
       'FILES  grant-frame-N.bin status-frame-N.bin ring.bin vbd-D-queue-Q.bin indirect-ref-G.bin data-ref-G.bin',
-      '       xenstore-ring.bin xenstore-ls.txt gnttab-debugkey.txt handshake-NAME.trace.txt; none of them is required',
+      '       xenstore-ring.bin xenstore-ls.txt gnttab-debugkey.txt handshake-NAME.trace.txt; none of them is required, and each may be a .gz',
       '',
       'EXAMPLES',
       '  hvsim decode captures/guest-a/inflight',

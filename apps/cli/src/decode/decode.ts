@@ -1,6 +1,6 @@
 import { checkDevice, checkIndices, checkMessages, checkRingRefs } from './checks.ts';
 import { type DumpedTable, dumpReport, parseDebugKey } from './debug-key.ts';
-import { CaptureFiles, type CaptureFolder, findCaptures, isMoment, tracesOf } from './files.ts';
+import { CaptureFiles, type CaptureFolder, findCaptures, isMoment, nameOf, tracesOf } from './files.ts';
 import { checkGrantTable, readGrantTable } from './grant-table.ts';
 import { decodeHandshakes } from './handshake.ts';
 import { findHidden, referencesInUse } from './hidden.ts';
@@ -43,7 +43,7 @@ function guestTable(tables: readonly DumpedTable[], domid: number | null): Dumpe
 }
 
 function decodeMoment(folder: CaptureFolder, problems: Problems): CaptureReport {
-  const report: Report = (file, kind, message) => problems.add(folder.name, file, kind, message);
+  const report: Report = (file, kind, message) => problems.add(folder.name, nameOf(folder, file), kind, message);
   const files = new CaptureFiles(folder, problems);
   const { nodes, listed } = readStoreText(files, report);
   const dumps = readDumps(files, report);
@@ -101,7 +101,7 @@ export function decodeCapture(dir: string): DecodeReport {
   const captures: Record<string, CaptureReport> = {};
   const handshakes: Record<string, HandshakeReport> = {};
   for (const folder of findCaptures(dir, problems)) {
-    const report: Report = (file, kind, message) => problems.add(folder.name, file, kind, message);
+    const report: Report = (file, kind, message) => problems.add(folder.name, nameOf(folder, file), kind, message);
     const files = new CaptureFiles(folder, problems);
     if (isMoment(folder)) captures[folder.name] = decodeMoment(folder, problems);
     for (const [name, handshake] of decodeHandshakes(files, tracesOf(folder), report)) handshakes[`${folder.name}/${name}`] = handshake;

@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import { CliError, exitCodes, fileError, systemReason } from '../errors.ts';
 import type { Problems } from './problems.ts';
 
@@ -8,8 +9,14 @@ export interface CaptureFolder {
   /** As it is named in the output: its path below the folder of captures. */
   readonly name: string;
   readonly path: string;
+  /** Without the `.gz` of those that are packed. */
   readonly files: readonly string[];
+  /** Which of them lie there as `.gz`. */
+  readonly packed: ReadonlySet<string>;
 }
+
+/** The name under which a file of a capture lies in its folder. */
+export const nameOf = (folder: CaptureFolder, file: string): string => (folder.packed.has(file) ? `${file}.gz` : file);
 
 const MOMENT_FILE = /^(grant-frame-\d+|status-frame-\d+|ring|vbd-\d+-queue-\d+|xenstore-ring)\.bin$|^(gnttab-debugkey|xenstore-ls)\.txt$/;
 const TRACE_FILE = /^handshake-(.+)\.trace\.txt$/;
@@ -26,14 +33,18 @@ export const tracesOf = (folder: CaptureFolder): [file: string, name: string][] 
     return name === undefined ? [] : [[file, name]];
   });
 
-function listFolder(path: string): { files: string[]; folders: string[] } {
-  const files: string[] = [];
+function listFolder(path: string): { files: string[]; packed: Set<string>; folders: string[] } {
+  const found: string[] = [];
   const folders: string[] = [];
   for (const entry of readdirSync(path, { withFileTypes: true })) {
     if (entry.isDirectory()) folders.push(entry.name);
-    else files.push(entry.name);
+    else found.push(entry.name);
   }
-  return { files: files.sort(), folders: folders.sort() };
+  const plain = new Set(found.filter((name) => !name.endsWith('.gz')));
+  const packed = new Set(found.filter((name) => name.endsWith('.gz')).map((name) => name.slice(0, -3)));
+  // What lies there both ways is read as it is.
+  for (const name of plain) packed.delete(name);
+  return { files: [...plain, ...packed].sort(), packed, folders: folders.sort() };
 }
 
 /**
@@ -63,7 +74,7 @@ export function findCaptures(dir: string, problems: Problems): CaptureFolder[] {
     if (names > NAMES_MAX) {
       throw new CliError(`${dir}: more than ${NAMES_MAX} names below it; name the folder of the captures itself`, exitCodes.usage);
     }
-    const folder = { name: below.join('/'), path, files: listing.files };
+    const folder = { name: below.join('/'), path, files: listing.files, packed: listing.packed };
     if (isMoment(folder) || tracesOf(folder).length > 0) found.push(folder);
     if (depth < DEPTH_MAX) for (const name of listing.folders) walk(join(path, name), [...below, name], depth + 1);
   };
@@ -73,7 +84,7 @@ export function findCaptures(dir: string, problems: Problems): CaptureFolder[] {
     throw new CliError(`${dir}: no capture in this folder (files such as ${wanted})`, exitCodes.usage);
   }
   // A folder of captures may say so itself, by the expectations at its top.
-  const guest = !existsSync(join(dir, 'expected.json')) && isGuestFolder(found);
+  const guest = !['expected.json', 'expected.json.gz'].some((file) => existsSync(join(dir, file))) && isGuestFolder(found);
   return found.map((folder) => ({ ...folder, name: folder.name === '' ? top : guest ? `${top}/${folder.name}` : folder.name }));
 }
 
@@ -93,12 +104,28 @@ function isGuestFolder(found: readonly CaptureFolder[]): boolean {
 function guestOf(folder: CaptureFolder): string | null {
   if (!folder.files.includes('xenstore-ls.txt')) return null;
   try {
-    const path = join(folder.path, 'xenstore-ls.txt');
-    const stat = statSync(path);
-    if (!stat.isFile() || stat.size > TEXT_BYTES_MAX) return null;
-    return /^\/local\/domain\/[1-9]\d*\/name = ".*"/m.exec(readFileSync(path, 'utf8'))?.[0] ?? null;
+    const bytes = bytesOf(folder, 'xenstore-ls.txt', TEXT_BYTES_MAX);
+    if (typeof bytes === 'string') return null;
+    return /^\/local\/domain\/[1-9]\d*\/name = ".*"/m.exec(new TextDecoder().decode(bytes))?.[0] ?? null;
   } catch {
     return null;
+  }
+}
+
+/** A file's bytes, unpacked; or why it is not read. Throws what the system says. */
+function bytesOf(folder: CaptureFolder, file: string, most: number): Uint8Array | string {
+  const path = join(folder.path, nameOf(folder, file));
+  const stat = statSync(path);
+  // A pipe would block for ever, and a device need not end.
+  if (!stat.isFile()) return 'not a plain file';
+  if (stat.size > most) return `${stat.size} bytes`;
+  const bytes = readFileSync(path);
+  if (!folder.packed.has(file)) return new Uint8Array(bytes);
+  try {
+    return new Uint8Array(gunzipSync(bytes, { maxOutputLength: most }));
+  } catch (error) {
+    if ((error as { code?: string }).code === 'ERR_BUFFER_TOO_LARGE') return `more than ${most} bytes`;
+    throw error;
   }
 }
 
@@ -139,20 +166,17 @@ export class CaptureFiles {
   }
 
   private read(file: string, most: number, otherwise: string): Uint8Array | null {
-    const path = join(this.folder.path, file);
     try {
-      const stat = statSync(path);
-      // A pipe would block for ever, and a device need not end.
-      if (!stat.isFile()) return this.refuse(file, 'not a plain file');
-      if (stat.size > most) return this.refuse(file, `${stat.size} bytes; ${otherwise}`);
-      return new Uint8Array(readFileSync(path));
+      const bytes = bytesOf(this.folder, file, most);
+      if (typeof bytes !== 'string') return bytes;
+      return this.refuse(file, bytes.endsWith('bytes') ? `${bytes}; ${otherwise}` : bytes);
     } catch (error) {
       return this.refuse(file, systemReason(error));
     }
   }
 
   private refuse(file: string, message: string): null {
-    this.problems.add(this.folder.name, file, 'unreadable', message);
+    this.problems.add(this.folder.name, nameOf(this.folder, file), 'unreadable', message);
     return null;
   }
 }

@@ -1,6 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import { run } from '@stricli/core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -251,5 +253,33 @@ describe('the command', () => {
     expect(code).toBe(1);
     // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
     expect(out + err).not.toMatch(/[\u0007\u001b]/);
+  });
+});
+
+describe('files that are packed', () => {
+  it('are read as those that are not', () => {
+    const packed = fileURLToPath(new URL('./captures', import.meta.url));
+    expect(decodeCapture(packed)).toEqual(decodeCapture(folderOf(captureFiles)));
+  });
+
+  it('are named as they lie there when something is wrong with them', () => {
+    const ring = gzipSync(copyOf(`${IDLE}/ring.bin`));
+    const changes = {
+      [`${IDLE}/ring.bin`]: undefined,
+      [`${IDLE}/ring.bin.gz`]: ring.subarray(0, 20),
+      [`${IDLE}/grant-frame-0.bin`]: undefined,
+      [`${IDLE}/grant-frame-0.bin.gz`]: gzipSync(new Uint8Array(1 << 20)),
+      [`${BUSY}/grant-frame-0.bin`]: undefined,
+      [`${BUSY}/grant-frame-0.bin.gz`]: gzipSync(copyOf(`${BUSY}/grant-frame-0.bin`).subarray(1)),
+    };
+    expect(problemsOf(changes).filter((line) => line.includes('.gz: '))).toEqual([
+      `unreadable ${IDLE}/grant-frame-0.bin.gz: more than 4096 bytes; a grant frame has 4096`,
+      `unreadable ${IDLE}/ring.bin.gz: the gzip data ends too early`,
+      `unreadable ${BUSY}/grant-frame-0.bin.gz: 4095 bytes; a grant frame has 4096`,
+    ]);
+  });
+
+  it('are passed over where the same file lies there as it is', () => {
+    expect(problemsOf({ [`${IDLE}/ring.bin.gz`]: 'no gzip data' })).toEqual([]);
   });
 });
