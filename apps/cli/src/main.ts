@@ -2,13 +2,16 @@ import { run } from '@stricli/core';
 import { app } from './app.ts';
 import { findConfig } from './config/load.ts';
 import type { CliContext } from './context.ts';
-import { CliError, describeError, exitCodes } from './errors.ts';
+import { CliError, describeError, exitCodes, systemReason } from './errors.ts';
 
 // A closed pipe (`hvsim ... | head`) ends the output, not with a trace.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(exitCodes.ok);
-  throw error;
+  process.stderr.write(`hvsim: the output: ${systemReason(error)}\n`);
+  process.exit(exitCodes.failed);
 });
+// Nobody is left to tell; the exit code says it all the same.
+process.stderr.on('error', () => {});
 
 /** The command line, with what the folder's configuration file adds to it. `--config PATH` names another file. */
 async function configured(argv: readonly string[]): Promise<readonly string[]> {

@@ -174,6 +174,25 @@ describe('a run', () => {
     expect([status, stdout.trim(), stderr]).toEqual([0, '{', '']);
   });
 
+  it.skipIf(!existsSync('/dev/full'))(
+    'whose output finds no room fails in one line, and keeps its exit code where the messages do not',
+    () => {
+      const cwd = folderWith({ 'job.fio': job });
+      const into = (redirection: string, ...args: string[]) =>
+        spawnSync('sh', ['-c', `exec '${process.execPath}' '${bin}' "$@" ${redirection}`, 'sh', ...args], {
+          cwd,
+          encoding: 'utf8',
+          timeout: 60_000,
+        });
+      for (const args of [['run', 'job.fio'], ['demo', '--json'], ['--help'], ['doctor']]) {
+        const { status, stderr } = into('> /dev/full', ...args);
+        expect([status, stderr], args.join(' ')).toEqual([1, 'hvsim: the output: no space left on device\n']);
+      }
+      expect(into('2> /dev/full', 'run', 'nowhere.fio').status).toBe(2);
+      expect(into('2> /dev/full', 'bogus').status).toBe(2);
+    },
+  );
+
   const long = 'rw=randread\nbs=4k\nsize=8m\ntime_based\nruntime=1h\n';
   for (const [name, args, text] of [
     ['a busy one in virtual time', [], long],
