@@ -1,6 +1,6 @@
 import { run } from '@stricli/core';
 import { app } from './app.ts';
-import { findConfig } from './config/load.ts';
+import { findConfig, isConfigurable } from './config/load.ts';
 import type { CliContext } from './context.ts';
 import { CliError, describeError, exitCodes, systemReason } from './errors.ts';
 
@@ -15,12 +15,17 @@ process.stderr.on('error', () => {});
 
 /** The command line, with what the folder's configuration file adds to it. `--config PATH` names another file. */
 async function configured(argv: readonly string[]): Promise<readonly string[]> {
-  const at = argv.findIndex((arg) => arg === '--config' || arg.startsWith('--config='));
-  const named = at < 0 ? undefined : (argv[at] as string).includes('=') ? (argv[at] as string).slice('--config='.length) : argv[at + 1];
+  const end = argv.indexOf('--');
+  const flags = argv.slice(0, end < 0 ? undefined : end);
+  const at = flags.findIndex((arg) => arg === '--config' || arg.startsWith('--config='));
+  const joined = at >= 0 && (flags[at] as string).includes('=');
+  const named = at < 0 ? undefined : joined ? (flags[at] as string).slice('--config='.length) : flags[at + 1];
   if (at >= 0 && (named === undefined || named === '')) throw new CliError('--config: a path is missing', exitCodes.usage);
-  const rest = at < 0 ? argv : [...argv.slice(0, at), ...argv.slice((argv[at] as string).includes('=') ? at + 1 : at + 2)];
+  const rest = at < 0 ? argv : [...argv.slice(0, at), ...argv.slice(joined ? at + 1 : at + 2)];
+  // A file that does not load keeps nobody from reading how to go on.
+  if (!isConfigurable(rest[0]) || flags.some((flag) => flag === '--help' || flag === '-h')) return rest;
   const path = named ?? findConfig('.');
-  if (path === undefined || rest.includes('--help') || rest.includes('-h')) return rest;
+  if (path === undefined) return rest;
   const [{ loadConfig }, { applyConfig }] = await Promise.all([import('./config/load.ts'), import('./config/apply.ts')]);
   return applyConfig(rest, await loadConfig(path));
 }

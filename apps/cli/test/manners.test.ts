@@ -137,6 +137,15 @@ describe('a configuration file', () => {
     });
   }
 
+  it('that does not load stops what it has flags for, and neither help nor version nor other commands', () => {
+    const cwd = folderWith({ 'hvsim.config.js': 'export default {', 'job.fio': job });
+    expect(hvsim(['run', 'job.fio'], { cwd }).status).toBe(2);
+    for (const args of [['--version'], ['--help'], ['run', '--help'], ['completion', 'bash'], ['__complete', '--', 'run', '--config']]) {
+      expect(hvsim(args, { cwd }), args.join(' ')).toMatchObject({ status: 0, stderr: '' });
+    }
+    expect(hvsim(['--help'], { cwd }).stdout).toContain('--config PATH');
+  });
+
   it('can be another, by --config', () => {
     const cwd = folderWith({ 'mine.json': '{"run":{"outputFormat":"json","seed":9}}', 'job.fio': job });
     expect(JSON.parse(hvsim(['--config', 'mine.json', 'run', 'job.fio'], { cwd }).stdout).hvsim.seed).toBe(9);

@@ -1,3 +1,4 @@
+import { isConfigurable } from './load.ts';
 import type { HvsimConfig } from './schema.ts';
 
 const kebab = (key: string): string => key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
@@ -12,7 +13,7 @@ function given(args: readonly string[], key: string): boolean {
 /** Adds a command's flags from the configuration where the command line does not give them. */
 export function applyConfig(argv: readonly string[], config: HvsimConfig): string[] {
   const [command, ...args] = argv;
-  if (command !== 'cp' && command !== 'demo' && command !== 'run' && command !== 'serve') return [...argv];
+  if (!isConfigurable(command)) return [...argv];
   const added: string[] = [];
   const flags: Record<string, unknown> = { ...config[command] };
   if (command === 'run' || command === 'serve') flags['plugin'] ??= config.plugin;

@@ -5,6 +5,13 @@ import type { HvsimConfig } from './schema.ts';
 
 const names = ['hvsim.config.ts', 'hvsim.config.js', 'hvsim.config.json'];
 
+type Configurable = 'cp' | 'demo' | 'run' | 'serve';
+
+const configurables: readonly (string | undefined)[] = ['cp', 'demo', 'run', 'serve'] satisfies Configurable[];
+
+/** Whether a configuration file may hold flags of the command. */
+export const isConfigurable = (command: string | undefined): command is Configurable => configurables.includes(command);
+
 /** The configuration file of a folder, if it has one. */
 export function findConfig(folder: string): string | undefined {
   return names.map((name) => join(folder, name)).find((path) => existsSync(path));
