@@ -1,4 +1,11 @@
-import { type Application, buildApplication, buildRouteMap, text_en } from '@stricli/core';
+import {
+  type Application,
+  ArgumentScannerError,
+  buildApplication,
+  buildRouteMap,
+  formatMessageForArgumentScannerError,
+  text_en,
+} from '@stricli/core';
 import { completionCommand, proposeCommand } from './commands/completion.ts';
 import { conformCommand } from './commands/conform.ts';
 import { cpCommand } from './commands/cp.ts';
@@ -9,7 +16,7 @@ import { doctorCommand } from './commands/doctor.ts';
 import { runCommand } from './commands/run.ts';
 import { serveCommand } from './commands/serve.ts';
 import type { CliContext } from './context.ts';
-import { CliError, describeError, exitCodes } from './errors.ts';
+import { CliError, describeError, exitCodes, messageOf } from './errors.ts';
 import { version } from './version.ts';
 
 const debug = (): boolean => (process.env['HVSIM_DEBUG'] ?? '') !== '';
@@ -43,6 +50,27 @@ const root = buildRouteMap({
   },
 });
 
+/** The commands that are told of. */
+export const commandNames = (): string[] =>
+  root
+    .getAllEntries()
+    .filter(({ hidden }) => !hidden)
+    .map(({ name }) => name.original);
+
+const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+
+/** Why the arguments of a command were refused. */
+function refusalOf(error: unknown): string {
+  if (!(error instanceof ArgumentScannerError)) return text_en.exceptionWhileParsingArguments(error, false);
+  return formatMessageForArgumentScannerError(error, {
+    // Our own parsers name the flag, its value and what is allowed.
+    ArgumentParseError: ({ exception, externalFlagNameOrPlaceholder: name, input }) =>
+      exception instanceof CliError ? exception.message : `${flagOf(name)} is ${JSON.stringify(input)}: ${messageOf(exception)}`,
+    EnumValidationError: ({ externalFlagName: name, input, values }) =>
+      `${flagOf(name)} is ${JSON.stringify(input)}; allowed is ${values.join(', ')}`,
+  });
+}
+
 export const app: Application<CliContext> = buildApplication<CliContext>(root, {
   name: 'hvsim',
   versionInfo: { currentVersion: version },
@@ -50,9 +78,9 @@ export const app: Application<CliContext> = buildApplication<CliContext>(root, {
   localization: {
     text: {
       ...text_en,
-      exceptionWhileParsingArguments: (error) =>
-        `hvsim: ${text_en.exceptionWhileParsingArguments(error, false)}\nhvsim: see "hvsim --help"`,
-      noCommandRegisteredForInput: (args) => `hvsim: ${text_en.noCommandRegisteredForInput({ ...args, ansiColor: false })}`,
+      exceptionWhileParsingArguments: (error) => `hvsim: ${refusalOf(error)}`,
+      noCommandRegisteredForInput: ({ input, corrections }) =>
+        `hvsim: no command ${JSON.stringify(input)}; ${corrections.length > 0 ? `did you mean ${corrections.join(' or ')}?` : `there are ${commandNames().join(', ')}`}`,
       exceptionWhileRunningCommand: (error) => describeError(error, debug()),
       commandErrorResult: (error) => describeError(error, debug()),
       exceptionWhileLoadingCommandFunction: (error) => describeError(error, debug()),

@@ -1,5 +1,5 @@
 import { run } from '@stricli/core';
-import { app } from './app.ts';
+import { app, commandNames } from './app.ts';
 import { findConfig, isConfigurable } from './config/load.ts';
 import type { CliContext } from './context.ts';
 import { CliError, describeError, exitCodes, systemReason } from './errors.ts';
@@ -30,9 +30,17 @@ async function configured(argv: readonly string[]): Promise<readonly string[]> {
   return applyConfig(rest, await loadConfig(path));
 }
 
+/** `hvsim help`, and `hvsim help run`, as flags. */
+const asked = (argv: readonly string[]): readonly string[] => (argv[0] === 'help' ? [...argv.slice(1), '--help'] : argv);
+
 const context: CliContext = { process: { stdout: process.stdout, stderr: process.stderr, env: process.env, exitCode: null } };
 try {
-  await run(app, await configured(process.argv.slice(2)), context);
+  const argv = await configured(asked(process.argv.slice(2)));
+  await run(app, argv, context);
+  const [command = ''] = argv;
+  if (Number(context.process.exitCode) < 0) {
+    process.stderr.write(`hvsim: see "hvsim ${commandNames().includes(command) ? `${command} ` : ''}--help"\n`);
+  }
 } catch (error) {
   process.stderr.write(`${describeError(error, (process.env['HVSIM_DEBUG'] ?? '') !== '')}\n`);
   context.process.exitCode = error instanceof CliError ? error.exitCode : exitCodes.failed;

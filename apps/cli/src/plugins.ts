@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { BlkfrontSurroundings } from '@paravirt/blkfront';
@@ -6,7 +7,7 @@ import type { Plugin } from '@paravirt/event-bus/contract';
 import type { GrantTable } from '@paravirt/gnttab';
 import type { Disk, DiskFilter, Machine, Random } from '@paravirt/hv-sim';
 import type { StackEvents } from './compose.ts';
-import { CliError, exitCodes } from './errors.ts';
+import { CliError, exitCodes, messageOf } from './errors.ts';
 
 /** Bytes of the host through a guest's device, with callbacks. Offsets and lengths are multiples of the sector. */
 export interface ByteDevice {
@@ -75,13 +76,13 @@ export async function loadPlugins(paths: readonly string[]): Promise<Extensions>
     drivers: {},
   };
   for (const path of paths) {
+    // Node would tell which file of ours asked for it.
+    if (!existsSync(path)) throw new CliError(`--plugin ${path}: no such file or directory`, exitCodes.usage);
     let module: Record<string, unknown>;
     try {
       module = (await import(pathToFileURL(resolve(path)).href)) as Record<string, unknown>;
     } catch (error) {
-      throw new CliError(`--plugin ${path}: ${(error instanceof Error ? error.message : String(error)).split('\n')[0]}`, exitCodes.usage, {
-        cause: error,
-      });
+      throw new CliError(`--plugin ${path}: ${messageOf(error)}`, exitCodes.usage, { cause: error });
     }
     const source = (typeof module['default'] === 'object' && module['default'] !== null ? module['default'] : module) as Record<
       string,

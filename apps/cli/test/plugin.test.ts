@@ -47,7 +47,7 @@ describe('--plugin', () => {
   });
 
   for (const [title, text, message] of [
-    ['that is not there', undefined, /--plugin .*: /],
+    ['that is not there', undefined, /--plugin .*none\.mjs: no such file or directory$/m],
     ['that does not parse', 'export const = 3', /--plugin .*: /],
     ['that exports nothing of it', 'export const x = 1', /exports none of disks, filters, drivers/],
     ['whose disk is no function', 'export const disks = { mine: 3 }', /disks\.mine is no function/],

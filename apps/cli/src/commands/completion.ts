@@ -1,5 +1,6 @@
 import { buildCommand, type Command } from '@stricli/core';
 import type { CliContext } from '../context.ts';
+import { CliError, exitCodes } from '../errors.ts';
 
 export const shells = ['bash', 'zsh', 'fish'] as const;
 export type Shell = (typeof shells)[number];
@@ -17,7 +18,7 @@ export const completionCommand: Command<CliContext> = buildCommand<Record<never,
           proposeCompletions: (partial: string) => shells.filter((each) => each.startsWith(partial)),
           parse(text: string): Shell {
             const shell = shells.find((each) => each === text);
-            if (!shell) throw new Error(`${JSON.stringify(text)} is not known; allowed is ${shells.join(', ')}`);
+            if (!shell) throw new CliError(`shell is ${JSON.stringify(text)}; allowed is ${shells.join(', ')}`, exitCodes.usage);
             return shell;
           },
         },
