@@ -75,9 +75,18 @@ function refusalInWords(error: unknown): string | undefined {
   return `the simulated machine's memory is used up (${refusal.wanted} pages wanted, ${refusal.free} free); take fewer queues, ring pages or pooled references`;
 }
 
+/** Without what a terminal would obey, and what was no text: both come from files that are something else. */
+export function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\ufffd]/g, (character) => {
+    const code = character.charCodeAt(0);
+    return code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u${code.toString(16)}`;
+  });
+}
+
 /** An error's message on one line. */
 export function messageOf(error: unknown): string {
-  return refusalInWords(error) ?? ((error instanceof Error ? error.message : String(error)).split('\n')[0] as string);
+  return refusalInWords(error) ?? printable((error instanceof Error ? error.message : String(error)).split('\n')[0] as string);
 }
 
 /** The line printed for whatever ended a command. A stack trace only where it was asked for with HVSIM_DEBUG. */

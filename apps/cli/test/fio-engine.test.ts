@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { createEngine, type JobReport } from '../src/fio/engine.ts';
-import { parseJobFile } from '../src/fio/job-file.ts';
+import { parseJobFiles } from '../src/fio/job-file.ts';
 import { readJob } from '../src/fio/options.ts';
 import { TestClock, testDisk } from './fio-bench-disk.ts';
 
@@ -11,7 +11,7 @@ const file = (name: string): string => readFileSync(new URL(`workloads/${name}`,
 function run(text: string, options: { diskBytes?: number; seed?: number; corrupt?: (bytes: Uint8Array) => void } = {}) {
   const clock = new TestClock();
   const disk = testDisk(options.diskBytes ?? 64 * MIB, clock, options.corrupt);
-  const jobs = parseJobFile(text, { env: {} }).map((section) => readJob(section, () => {}));
+  const jobs = parseJobFiles([{ name: 'job.fio', text }], { env: {} }).map((section) => readJob(section, () => {}));
   const engine = createEngine({ jobs, target: disk, clock, seed: options.seed ?? 1 });
   engine.start();
   clock.drain();

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
@@ -323,6 +323,44 @@ describe('errors of jobs', () => {
       expect(stdout).toBe('');
     });
   }
+
+  it('name the file and its own line, also in the second file and an included one', () => {
+    const cwd = join(folder, 'named');
+    mkdirSync(cwd);
+    const good = '[a]\nrw=read\nsize=64k\n';
+    for (const [name, content] of [
+      ['good.fio', good],
+      ['early.fio', '# nothing\nrw=read\n'],
+      ['binary.fio', '\u0007\u001b[31m\u0000\u009b\n'],
+      ['bytes.fio', new Uint8Array([0x5b, 0x61, 0x5d, 0x0a, 0xff, 0xfe, 0x1b, 0x63, 0x0a])],
+      ['long.fio', `[a]\n${'\u0001'.repeat(3_000_000)}`],
+      ['key.fio', '[k]\nrw=read\nbogus=1\n'],
+      ['granule.fio', '[k]\nrw=read\nbs=1000\n'],
+      ['outer.fio', `${good}include key.fio\n`],
+      ['trace.fio', '[t]\nread_iolog=bad.log\n'],
+      ['bad.log', 'fio version 3 iolog\n1 disk dance\n'],
+    ] as const)
+      writeFileSync(join(cwd, name), content);
+    for (const [names, message] of [
+      [['early.fio'], /^hvsim: early\.fio: line 2: rw=read: a key before the first \[section\]\n$/],
+      [['binary.fio'], /^hvsim: binary\.fio: line 1: \\x07\\x1b\[31m\\x00\\x9b: a key before/],
+      [['bytes.fio'], /^hvsim: bytes\.fio: Bad option <\\ufffd\\ufffd\\x1bc> in job a/],
+      [['long.fio'], /^hvsim: long\.fio: Bad option <(\\x01)+\.\.\.\n$/],
+      [['good.fio', 'key.fio'], /^hvsim: key\.fio: Bad option <bogus=1> in job k/],
+      [['good.fio', 'granule.fio'], /^hvsim: granule\.fio: k: bs 1000 is no multiple/],
+      [['outer.fio'], /^hvsim: key\.fio: Bad option <bogus=1>/],
+      [['trace.fio'], /^hvsim: bad\.log: iolog line 2: unknown action "dance"/],
+    ] as const) {
+      const { stderr } = hvsim(['run', ...names], { cwd });
+      expect(stderr).toMatch(message);
+      expect(plain(stderr)).toBe(true);
+      expect(stderr.length).toBeLessThan(2000);
+    }
+    expect(hvsim(['run', '--service-time=quick', 'good.fio'], { cwd })).toMatchObject({
+      status: 2,
+      stderr: expect.stringMatching(/^hvsim: --service-time=quick: a time is/),
+    });
+  });
 
   it('a read-only disk refuses writing jobs by name, and reads', () => {
     expect(run([job('[w]\nrw=write\nsize=1m\n')], ['--filter', 'readonly'])).toMatchObject({

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import type { CliContext } from '../context.ts';
-import { CliError, exitCodes, fileError, systemReason } from '../errors.ts';
+import { CliError, exitCodes, fileError, printable, systemReason } from '../errors.ts';
 import { palette } from '../ui/palette.ts';
 import type { ConformFlags } from './conform.ts';
 
@@ -86,7 +86,7 @@ async function verdictOf(name: string): Promise<FileVerdict> {
     const { replay } = await (replayers[subsystem] as () => Promise<Replayer>)();
     return { name, subsystem, ...replay(lines, needs) };
   } catch (error) {
-    return { name, error: systemReason(error).split('\n')[0] as string };
+    return { name, error: printable(systemReason(error).split('\n')[0] as string) };
   }
 }
 

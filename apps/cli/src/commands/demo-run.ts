@@ -25,7 +25,7 @@ export async function demo(this: CliContext, flags: DemoFlags): Promise<void> {
   const began = performance.now();
   const { reports, figures, timeline, failed } = await runSession({
     ...deviceChoice(flags),
-    jobText: readFileSync(jobFile, 'utf8'),
+    jobFiles: [{ name: 'demo.fio', text: readFileSync(jobFile, 'utf8') }],
     folder: folderOf(jobFile),
     disk: openDisk({ disk: 'mem:64M', filters: [], seed: flags.seed }),
     seed: flags.seed,

@@ -4,6 +4,7 @@ import { filterReports, openDisk } from '../disk/open.ts';
 import { CliError, exitCodes, fileError } from '../errors.ts';
 import { figuresTable } from '../figures-table.ts';
 import { Histogram } from '../fio/histogram.ts';
+import type { JobText } from '../fio/job-file.ts';
 import { directions } from '../fio/options.ts';
 import { humanReport } from '../fio/output-human.ts';
 import { jsonReport } from '../fio/output-json.ts';
@@ -18,16 +19,14 @@ import { deviceChoice } from './device-flags.ts';
 import type { RunFlags } from './run.ts';
 
 /** Several files are one run, as with fio: their jobs one behind the other. */
-function readJobs(paths: readonly string[]): string {
-  return paths
-    .map((path) => {
-      try {
-        return readFileSync(path, 'utf8');
-      } catch (error) {
-        throw fileError(path, error, exitCodes.usage);
-      }
-    })
-    .join('\n');
+function readJobs(paths: readonly string[]): JobText[] {
+  return paths.map((name) => {
+    try {
+      return { name, text: readFileSync(name, 'utf8') };
+    } catch (error) {
+      throw fileError(name, error, exitCodes.usage);
+    }
+  });
 }
 
 /** A run of an hour should not end with a report that cannot be written. */
@@ -42,7 +41,7 @@ function checkWritable(path: string): void {
 /** `hvsim run JOB.fio` */
 export async function run(this: CliContext, flags: RunFlags, ...paths: string[]): Promise<void> {
   const { stdout, stderr, env } = this.process;
-  const jobText = readJobs(paths);
+  const jobFiles = readJobs(paths);
   const format = flags.json ? 'json' : flags.outputFormat;
   const service = flags.serviceTime === '0' ? { requestNs: 0, byteNs: 0 } : { ...defaultService, requestNs: serviceNs(flags.serviceTime) };
   if (flags.output !== undefined) checkWritable(flags.output);
@@ -51,7 +50,7 @@ export async function run(this: CliContext, flags: RunFlags, ...paths: string[])
   const { reports, globals, figures, timeline, failed } = await runSession({
     ...deviceChoice(flags),
     ...driverOf(extensions, flags.driver),
-    jobText,
+    jobFiles,
     folder: folderOf(paths[0] as string),
     disk,
     seed: flags.seed,
@@ -87,7 +86,7 @@ export async function run(this: CliContext, flags: RunFlags, ...paths: string[])
 
 function serviceNs(text: string): number {
   try {
-    return parseTimeUs('service-time', text, 1) * 1e3;
+    return parseTimeUs('--service-time', text, 1) * 1e3;
   } catch (error) {
     throw new CliError(error instanceof Error ? error.message : String(error), exitCodes.usage);
   }

@@ -243,6 +243,9 @@ function parsePlace(key: string, text: string): { bytes: number } | { percent: n
 /** What a job file asked for that is accepted and does nothing: told once each. */
 export type Warn = (message: string) => void;
 
+/** No key is longer; looking for one that resembles a line of a binary file would take for ever. */
+const KEY_MAX = 64;
+
 /** Checks one job's keys. @throws {JobError} as fio: an unknown key is "Bad option". */
 export function readJob(section: JobSection, warn: Warn): JobOptions {
   const keys = new Map<string, string | true>();
@@ -255,7 +258,7 @@ export function readJob(section: JobSection, warn: Warn): JobOptions {
         continue;
       }
       if (!understood.has(key)) {
-        const near = closest(given, [...understood, ...silent, ...Object.keys(aliases)]);
+        const near = closest(given.slice(0, KEY_MAX), [...understood, ...silent, ...Object.keys(aliases)]);
         throw new JobError(`Bad option <${given}${value === true ? '' : `=${value}`}> in job ${section.name}; did you mean ${near}?`);
       }
       keys.set(key, value);

@@ -7,7 +7,7 @@ import { CliError, exitCodes, fileError, messageOf } from '../errors.ts';
 import { createEngine, type JobReport } from '../fio/engine.ts';
 import { JobError } from '../fio/errors.ts';
 import { IologWriter } from '../fio/iolog.ts';
-import { parseJobFile } from '../fio/job-file.ts';
+import { type JobSection, type JobText, parseJobFiles } from '../fio/job-file.ts';
 import { directions, type JobOptions, readJob } from '../fio/options.ts';
 import { parseTrace } from '../fio/traces.ts';
 import { Interrupt, runUntil } from '../pace.ts';
@@ -18,7 +18,7 @@ import { pacedTarget, type ServiceTime, stackTarget, virtualClock, wallClock } f
 import { Timeline } from './timeline.ts';
 
 export interface SessionOptions extends DeviceChoice {
-  readonly jobText: string;
+  readonly jobFiles: readonly JobText[];
   /** Where the job file lies: its traces and includes are named relative to it. */
   readonly folder: string;
   readonly disk: OpenedDisk;
@@ -72,16 +72,18 @@ function openLogs(jobs: readonly JobOptions[], folder: string, version: 2 | 3) {
 export async function runSession(options: SessionOptions): Promise<SessionResult> {
   const { folder, disk, stderr, env } = options;
   const warned = new Set<string>();
-  const sections = parseJobFile(options.jobText, {
+  const sections = parseJobFiles(options.jobFiles, {
     env,
     include: (path) => new TextDecoder().decode(readText(resolve(folder, path))),
   });
   const jobs = sections.map((section) =>
-    readJob(section, (message) => {
-      if (warned.has(message)) return;
-      warned.add(message);
-      stderr.write(`hvsim: note: ${message}\n`);
-    }),
+    JobError.at(section.file, () =>
+      readJob(section, (message) => {
+        if (warned.has(message)) return;
+        warned.add(message);
+        stderr.write(`hvsim: note: ${message}\n`);
+      }),
+    ),
   );
   const shown = sections.at(-1)?.globals ?? new Map<string, string | true>();
   const globals = Object.fromEntries([...shown].map(([key, value]) => [key, value === true ? '1' : value]));
@@ -93,7 +95,7 @@ export async function runSession(options: SessionOptions): Promise<SessionResult
   const paced = !options.wall && (options.service.requestNs > 0 || options.service.byteNs > 0);
   const target = paced ? pacedTarget(device, clock, options.service) : device;
   const granule = stack.info.sectorBytes;
-  for (const job of jobs) checkGranule(job, granule);
+  for (const [index, job] of jobs.entries()) JobError.at((sections[index] as JobSection).file, () => checkGranule(job, granule));
   const logs = openLogs(jobs, folder, options.iologVersion ?? 3);
   const timeline = new Timeline();
   const engine = createEngine({
@@ -101,7 +103,7 @@ export async function runSession(options: SessionOptions): Promise<SessionResult
     target,
     clock,
     seed: options.seed,
-    readTrace: (path) => parseTrace(readText(resolve(folder, path))),
+    readTrace: (path) => JobError.at(path, () => parseTrace(readText(resolve(folder, path)))),
     onIo(job, kind, offset, bytes, atNs) {
       timeline.add(kind, bytes, atNs);
       const name = (jobs[job] as JobOptions).writeIolog;
