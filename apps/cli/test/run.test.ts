@@ -431,6 +431,7 @@ describe('keys of job files', () => {
       '--indirect 256',
       '--indirect 11 --pool full',
       '--abi x86_32',
+      '--abi arm64',
       '--persistent',
       '--untrusted',
     ]) {

@@ -22,7 +22,8 @@ function ringPages(text: string): number {
   return Number(text);
 }
 
-const abis: Readonly<Record<string, Protocol>> = { x86_64: 'x86_64-abi', x86_32: 'x86_32-abi', arm: 'arm-abi' };
+/** As Xen names its architectures; both ARMs have one layout. */
+const abis: Readonly<Record<string, Protocol>> = { x86_64: 'x86_64-abi', x86_32: 'x86_32-abi', arm: 'arm-abi', arm64: 'arm-abi' };
 
 function abi(text: string): Protocol {
   const protocol = abis[text];
@@ -42,7 +43,7 @@ export const deviceFlags: FlagParametersForType<DeviceFlags, CliContext> = {
     optional: true,
     brief: 'Grant references kept for each ring, or "full"',
   },
-  abi: { kind: 'parsed', parse: abi, optional: true, brief: 'Layout on the ring: x86_64, x86_32 or arm' },
+  abi: { kind: 'parsed', parse: abi, optional: true, brief: 'Layout on the ring: x86_64, x86_32, arm or arm64' },
   untrusted: { kind: 'boolean', default: false, brief: 'The guest shares no page with other data in it' },
 };
 

@@ -8,7 +8,7 @@ const device = {
   indirect: v.optional(v.pipe(whole, v.minValue(11), v.maxValue(256))),
   persistent: v.optional(v.boolean()),
   pool: v.optional(v.union([whole, v.literal('full')])),
-  abi: v.optional(v.picklist(['x86_64', 'x86_32', 'arm'])),
+  abi: v.optional(v.picklist(['x86_64', 'x86_32', 'arm', 'arm64'])),
   untrusted: v.optional(v.boolean()),
 };
 const disk = { disk: v.optional(text), filter: v.optional(v.array(text)), seed: v.optional(v.union([whole, text])) };
