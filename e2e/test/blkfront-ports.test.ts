@@ -1,11 +1,12 @@
 import { blkDev } from '@paravirt/blkfront';
+import type { Port } from '@paravirt/event-bus/contract';
 import { expect, it } from 'vitest';
 import { Stack } from './blkfront-stack.ts';
 
 it('listens on a port that its last owner left masked', async () => {
   const stack = new Stack();
   const { dev, guest } = stack;
-  const portOf = (): number => Number(guest.store.read('device/vbd/51712/event-channel'));
+  const portOf = (): Port => Number(guest.store.read('device/vbd/51712/event-channel')) as Port;
   // A driver that polls masks its ports and leaves them so.
   const configured = blkDev(dev.device).configure({ nbQueues: 1 });
   configured.queueConfigure(0, 0, {});
