@@ -73,8 +73,9 @@ export function readEnds(store: Store, path: string, device: number): Ends {
   }
   const backendPath = `${path}/backend`;
   const backend = readNode(store, backendPath);
-  if (backend === undefined || !/^\/[^\0]{1,3071}$/.test(backend)) {
-    throw new BlkfrontError({ code: 'bad-store', path: backendPath, value: backend, allowed: 'an absolute store path' });
+  if (backend === undefined || backend.length > 2048 || !/^(\/[\w@-]+)+$/.test(backend)) {
+    const allowed = 'an absolute store path of at most 2048 letters, digits, - / _ @, with no empty name';
+    throw new BlkfrontError({ code: 'bad-store', path: backendPath, value: backend, allowed });
   }
   return { backend, backendId, virtualDevice: readNumber(store, `${path}/virtual-device`, device, 0xffff_ffff) };
 }

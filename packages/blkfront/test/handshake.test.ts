@@ -114,6 +114,22 @@ describe('the handshake', () => {
     expect(world.store.log.length).toBe(before);
   });
 
+  it('refuses a backend path that no store can hold, by name, and is as it was', () => {
+    for (const backend of ['', '/', 'relative', '/local/domain/0/back end', '/a//b', '/a/', `/${'a'.repeat(2048)}`, '/a\n']) {
+      const { world, back, dev } = pair();
+      const written = world.store.log.length;
+      const path = 'device/vbd/51712/backend';
+      world.store.nodes.set(`/local/domain/6/${path}`, backend);
+      const refusal = { code: 'bad-store', path, value: backend, allowed: expect.stringContaining('store path') };
+      expect(() => dev.device.start()).toThrow(expect.objectContaining({ refusal }));
+      expect([dev.state, world.store.log.length]).toEqual(['closed', written]);
+      expect(world.leaks()).toEqual(noLeaks);
+      world.store.nodes.set(`/local/domain/6/${path}`, back.path);
+      dev.connectSync();
+      expect(dev.state).toBe('connected');
+    }
+  });
+
   const lies: [string, Record<string, string>, string][] = [
     ['no sectors', { sectors: '' }, 'broken'],
     ['sectors that are no number', { sectors: 'many' }, 'broken'],
