@@ -17,6 +17,7 @@ import { type Carried, touches } from './queue-parts.ts';
 import { Timers } from './timers.ts';
 import type { BlkfrontOptions, BlkfrontSurroundings, BlkInfo, DeviceState, Grants, OnDone, QueueFigures } from './types.ts';
 import { Upkeep } from './upkeep.ts';
+import { Watches } from './watches.ts';
 
 /**
  * The life of a device by store states: it connects, follows its backend through resizes, restarts and ends, and carries requests
@@ -56,7 +57,7 @@ export class Session implements ClosingHost {
   private readonly patience: Timers;
   private ends: Ends | undefined;
   private transport: Transport | undefined;
-  private watches: { unsubscribe(): void }[] = [];
+  private readonly watches: Watches;
   /** The backend was seen, so that its absence means that it went. */
   private seen = false;
   /** Closed was written so that a backend of an older connection lets go. */
@@ -74,6 +75,7 @@ export class Session implements ClosingHost {
     this.teller = new CarriedTeller(this.path, this.tap, bus);
     this.timers = new Timers(scheduler);
     this.patience = new Timers(scheduler);
+    this.watches = new Watches(surroundings.store);
     this.closing = new Closing(this, this.timers, this.options.closeTicks);
     this.buffers = new Buffers(pages, this.surroundings.grants, this.held, (frames) => this.uses(frames));
     this.upkeep = new Upkeep({
@@ -189,9 +191,12 @@ export class Session implements ClosingHost {
   private begin(reason: string): void {
     const { store } = this.surroundings;
     const ends = readEnds(store, this.path, this.options.device);
+    // Before anything changes: the store may refuse it.
+    this.watchBackend(ends);
+    this.followName();
     this.ends = ends;
-    this.seen = false;
     const backend = readState(store, ends.backend);
+    this.seen = backend !== undefined && backend !== XENBUS_STATE.Unknown;
     // A backend that still serves an older connection must let go of it before it can take this one. Until then the old rings and
     // references stay as they are: a request that it has yet to take must not meet a reference lent out again.
     this.lettingGo = backend === XENBUS_STATE.Connected || backend === XENBUS_STATE.Closing;
@@ -200,18 +205,26 @@ export class Session implements ClosingHost {
     else if (readState(store, this.path) !== XENBUS_STATE.Initialising) this.say(XENBUS_STATE.Initialising);
     if (reason !== '') this.limit(reason);
     this.change('initialising', reason);
-    this.watchBackend();
   }
 
-  private watchBackend(): void {
-    this.unwatch();
-    if (this.ends === undefined) return;
-    this.watches.push(this.surroundings.store.watch(`${this.ends.backend}/state`, () => this.guarded(() => this.onBackend())));
+  private watchBackend(ends: Ends | undefined = this.ends): void {
+    if (ends !== undefined) this.watches.backend(ends.backend, () => this.guarded(() => this.onBackend()));
+  }
+
+  /** The toolstack may name another backend while there is no connection. */
+  private followName(): void {
+    const another = (): void => {
+      const { state, reason } = this;
+      if (state !== 'lost' && state !== 'initialising') return;
+      if (readNode(this.surroundings.store, `${this.path}/backend`) === this.ends?.backend) return;
+      // A device that waits for its first connection may go on doing so for as long as it takes.
+      this.begin(state === 'initialising' && reason === '' ? '' : 'another backend');
+    };
+    this.watches.name(this.path, () => this.guarded(another));
   }
 
   private unwatch(): void {
-    for (const watch of this.watches) watch.unsubscribe();
-    this.watches = [];
+    this.watches.clear();
   }
 
   /** Whatever goes wrong with the peer or the store ends the device, never the domain. */
@@ -300,6 +313,7 @@ export class Session implements ClosingHost {
     const { path, surroundings, figures } = this;
     this.connection = new Connection({ path, surroundings, peer: ends.backendId as DomId, protocol, transport, bus, figures });
     publish(store, path, this.connection.keys(), protocol, persistent);
+    this.watches.nameSettled();
     this.say(XENBUS_STATE.Initialised);
     this.change('initialised', '');
   }
@@ -378,17 +392,11 @@ export class Session implements ClosingHost {
   }
 
   private lose(reason: string): void {
-    const { store } = this.surroundings;
     this.drop();
     this.limit(reason);
     this.change('lost', reason);
     if (this.options.reconnectTicks === 0) this.abandon('closed', reason);
-    if (this.state !== 'lost') return;
-    // The toolstack may name another backend.
-    const another = (): void => {
-      if (this.state === 'lost' && readNode(store, `${this.path}/backend`) !== this.ends?.backend) this.begin('another backend');
-    };
-    this.watches.push(store.watch(`${this.path}/backend`, () => this.guarded(another)));
+    if (this.state === 'lost') this.followName();
   }
 
   /** Whoever waits for another connection waits so long from the end of the last, whatever signs of life there are between. */
@@ -415,7 +423,7 @@ export class Session implements ClosingHost {
     this.change('closing', reason);
     closing.arm();
     // A suspended device does not look at its backend; one that closes does.
-    if (this.watches.length === 0) this.watchBackend();
+    if (!this.watches.live) this.watchBackend();
     if (state === 'connected') closing.progress();
     else if (this.lettingGo) {
       // The old rings stay until the backend has said it too.

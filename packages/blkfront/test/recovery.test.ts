@@ -1,6 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import { type BlkfrontError, ERRNO, OP } from '../src/index.ts';
-import { connected, noLeaks, pattern, settled } from './fixture.ts';
+import { type BlkfrontError, BlockDevice, ERRNO, OP } from '../src/index.ts';
+import type { Loopback, World } from '../src/testing.ts';
+import { connected, noLeaks, pair, pattern, settled } from './fixture.ts';
+
+/** The backend comes up under another path, and the toolstack names it then. */
+function comeElsewhere(world: World, back: Loopback): void {
+  (back as { path: string }).path = back.path.replace('backend/vbd', 'backend/other');
+  back.revive();
+  world.time.settle();
+  world.surroundings.store.write(`${back.front}/backend`, back.path);
+  world.time.settle();
+}
 
 describe('a device whose backend comes and goes', () => {
   it('keeps its requests when the backend dies, and issues each once more on the next', async () => {
@@ -129,6 +139,61 @@ describe('a device whose backend comes and goes', () => {
     world.time.settle();
     expect(dev.state).toBe('connected');
     await settled(world, dev.read(0, 512));
+  });
+
+  it('is lost, and closed in time, when its backend dies before the device has heard of it', async () => {
+    const { world, back, dev } = pair({ reconnectTicks: 500 });
+    dev.device.start();
+    back.die();
+    world.time.settle();
+    expect([dev.state, dev.device.reason]).toEqual(['lost', 'the backend vanished']);
+    world.time.run(500);
+    expect(dev.state).toBe('closed');
+    expect(world.leaks()).toEqual(noLeaks);
+  });
+
+  it('waits for a backend that was never there, and follows the toolstack to the one that comes', async () => {
+    const { world, back, dev } = pair({ reconnectTicks: 500 });
+    back.die();
+    dev.device.start();
+    world.time.run(5000);
+    expect(dev.state).toBe('initialising');
+    comeElsewhere(world, back);
+    expect(dev.state).toBe('connected');
+    // A connection needs no look at the name.
+    expect(world.leaks().watches).toBe(1);
+    await settled(world, dev.close());
+    expect(world.leaks()).toEqual(noLeaks);
+  });
+
+  it('carries its requests to the backend that the toolstack names after a resume', async () => {
+    const { world, back, dev } = connected({}, { hold: true });
+    const write = dev.write(8, pattern(4096, 3));
+    world.time.settle();
+    dev.device.suspend();
+    back.die();
+    dev.device.resume();
+    world.time.settle();
+    expect(dev.state).toBe('initialising');
+    back.hold = false;
+    comeElsewhere(world, back);
+    await settled(world, write);
+    expect(back.disk.subarray(8 * 512, 16 * 512)).toEqual(pattern(4096, 3));
+    await settled(world, dev.close());
+    expect(world.leaks()).toEqual(noLeaks);
+  });
+
+  it('changes nothing when the store refuses a watch as it starts', () => {
+    const { world } = pair();
+    const { store } = world.surroundings;
+    const refused = new Error('E2BIG');
+    const watch = (): never => {
+      throw refused;
+    };
+    const dev = new BlockDevice({ device: 51712 }, { ...world.surroundings, store: Object.assign(Object.create(store), { watch }) });
+    expect(() => dev.device.start()).toThrow(refused);
+    expect(dev.state).toBe('closed');
+    expect(world.leaks()).toEqual(noLeaks);
   });
 
   it('divides a request that the next backend cannot take whole', async () => {
