@@ -24,6 +24,7 @@ export interface ConnectionParts {
   readonly transport: Transport;
   readonly bus: EventBus<BlkfrontEvents> | undefined;
   readonly figures: QueueFigures[];
+  readonly held: HeldFrames;
 }
 
 /** How rings are opened once the backend has said what it can. */
@@ -35,7 +36,6 @@ export interface OpenOptions {
   readonly poolRefs: number | 'full';
   readonly poolOrder: 'lifo' | 'fifo';
   readonly pinned: PinnedTable;
-  readonly held: HeldFrames;
   readonly sink: OnDone;
   readonly hooks: Pick<QueueParts, 'onBroken' | 'onRoom' | 'onDry' | 'onBacklog' | 'tap'>;
   readonly onHeld: (queue: number, gref: Gref, gfn: Gfn) => void;
@@ -107,7 +107,7 @@ export class Connection {
 
   /** Makes pools and queues, and listens on the ports. */
   open(options: OpenOptions, listener: UpcallListener): void {
-    const { surroundings, path, peer, transport, bus, figures } = this.parts;
+    const { surroundings, path, peer, transport, bus, figures, held } = this.parts;
     const { features, maxSegments, persistent } = options;
     const available = surroundings.grants.available?.() ?? Number.POSITIVE_INFINITY;
     const share = Math.floor((available * POOLS_SHARE) / this.memory.length);
@@ -125,7 +125,7 @@ export class Connection {
         pages,
         pinned: options.pinned,
         guest: surroundings.pages,
-        held: options.held,
+        held,
         figures: figures[index]!,
         persistent,
         zeroFirst: !transport.trusted,
@@ -175,18 +175,26 @@ export class Connection {
 
   /** Ends everything. @returns the requests that were not completed, in the order of issue, queue by queue. */
   destroy(returned: (gref: Gref, gfn: Gfn) => void = () => undefined): Carried[] {
-    const { events, grants, pages: guest } = this.parts.surroundings;
+    const { surroundings, held } = this.parts;
+    const { events, grants, pages: guest } = surroundings;
     this.silence();
     const carried: Carried[] = [];
-    this.queues.forEach(({ ring, refs, pages }) => {
+    let behind = 0;
+    for (const { ring, refs, pages } of this.queues) {
       ring.stop();
       carried.push(...ring.carry());
       pages.destroy();
+      behind += refs.quarantined;
+    }
+    for (const { grefs } of this.memory) behind += grefs.length;
+    const free = held.leave(behind);
+    for (const { refs, pages } of this.queues) {
       refs.destroy((gref, gfn, page) => {
         pages.returned(page);
         returned(gref, gfn);
+        free();
       });
-    });
+    }
     this.queues.length = 0;
     this.rings.length = 0;
     for (const { gfns, grefs, port } of this.memory) {
@@ -196,7 +204,12 @@ export class Connection {
       } catch {
         // A port that is closed already holds nothing.
       }
-      grefs.forEach((gref, i) => void grants.endLater(gref, () => guest.free(gfns[i]!)));
+      grefs.forEach((gref, i) => {
+        grants.endLater(gref, () => {
+          guest.free(gfns[i]!);
+          free();
+        });
+      });
     }
     this.memory.length = 0;
     return carried;

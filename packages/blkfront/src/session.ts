@@ -305,13 +305,18 @@ export class Session implements ClosingHost {
 
   private publish(): void {
     const { store, bus } = this.surroundings;
+    const { refusal } = this.held;
+    if (refusal !== undefined) {
+      this.abandon('broken', refusal);
+      return;
+    }
     const { ringPages, protocol, persistent } = this.options;
     const ends = this.ends!;
     const transport = readTransport(store, this.path, ends.backend, ringPages, this.queuesWanted);
     this.transport = transport;
     while (this.figures.length < transport.queues) this.figures.push(newFigures());
-    const { path, surroundings, figures } = this;
-    this.connection = new Connection({ path, surroundings, peer: ends.backendId as DomId, protocol, transport, bus, figures });
+    const { path, surroundings, figures, held } = this;
+    this.connection = new Connection({ path, surroundings, peer: ends.backendId as DomId, protocol, transport, bus, figures, held });
     publish(store, path, this.connection.keys(), protocol, persistent);
     this.watches.nameSettled();
     this.say(XENBUS_STATE.Initialised);
@@ -336,7 +341,6 @@ export class Session implements ClosingHost {
         poolRefs: options.poolRefs,
         poolOrder: options.poolOrder,
         pinned: this.buffers.table,
-        held: this.held,
         sink: this.sink,
         hooks: {
           onBroken: (reason) => this.abandon('broken', reason),

@@ -1,6 +1,6 @@
 import type { MemoryViews } from '@paravirt/gnttab';
 import { describe, expect, it } from 'vitest';
-import { BlockDevice, ERRNO, OP } from '../src/index.ts';
+import { type BlkfrontError, BlockDevice, ERRNO, OP } from '../src/index.ts';
 import { Loopback, type SeenRequest, World } from '../src/testing.ts';
 import { connected, noLeaks, pattern, settled } from './fixture.ts';
 
@@ -325,6 +325,41 @@ describe('a backend that lies', () => {
       world.time.run(1000);
       expect(['closed', 'broken'], `seed ${seed}`).toContain(dev.state);
       expect(world.leaks(), `seed ${seed}`).toEqual(noLeaks);
+    }
+  });
+
+  it('restarts for ever over pages it keeps, and has those of a few connections only', async () => {
+    for (const keeps of ['rings', 'data'] as const) {
+      const { world, back, dev } = connected({ persistent: false, quarantineTicks: 5 }, { hold: true }, { pages: 512 });
+      const read = dev.read(0, 16 * 4096).catch((error: BlkfrontError) => error.refusal.code);
+      const kept: number[] = [];
+      let most = 0;
+      let rounds = 0;
+      for (; rounds < 100 && dev.state !== 'broken'; rounds++) {
+        world.time.settle();
+        const requests = back.held.splice(0).flatMap(({ segments }) => segments.map(({ gref }) => gref));
+        const rings = back.queues.flatMap(({ refs }) => refs);
+        for (const gref of keeps === 'rings' ? rings : requests) if (world.grants.map(gref, world.backendId, false) !== -1) kept.push(gref);
+        for (const state of [1, 2]) {
+          back.say(state);
+          if (state === 1) for (const { refs } of back.queues.splice(0)) for (const gref of refs) world.grants.unmap(gref, true);
+          world.time.settle();
+        }
+        most = Math.max(most, world.pagesHeld);
+      }
+      expect([dev.state, dev.device.reason]).toEqual(['broken', 'the backend keeps pages of 5 former connections mapped']);
+      expect(await settled(world, read)).toBe('gone');
+      expect(most).toBeLessThan(6 * 18);
+      // It stays so for as long as the pages are kept, and no longer.
+      dev.device.start();
+      world.time.settle();
+      expect(dev.state).toBe('broken');
+      for (const gref of kept) world.grants.unmap(gref, false);
+      world.time.run(5000);
+      expect(world.leaks()).toEqual(noLeaks);
+      back.hold = false;
+      await settled(world, dev.connect());
+      await settled(world, dev.read(0, 512));
     }
   });
 
