@@ -39,8 +39,9 @@ export function switchState(store: Store, path: string, state: number): boolean 
   return written;
 }
 
-/** `switchState`, told on the bus. A store that refuses it is left as it is: whoever says something has done it already. */
-export function announce({ store, bus }: Pick<BlkfrontSurroundings, 'store' | 'bus'>, path: string, state: number): void {
+/** `switchState`, told on the bus, behind what is wrong if anything is. A store that refuses it is left as it is: whoever says something has done it already. */
+export function announce({ store, bus }: Pick<BlkfrontSurroundings, 'store' | 'bus'>, path: string, state: number, wrong = ''): void {
+  if (wrong !== '') writeError(store, path, wrong);
   try {
     if (!switchState(store, path, state)) return;
   } catch (error) {
@@ -55,6 +56,11 @@ export function readState(store: Store, path: string): number | undefined {
   const text = readNode(store, `${path}/state`)?.trim();
   if (text === undefined) return undefined;
   return /^[0-8]$/.test(text) ? Number(text) : XENBUS_STATE.Unknown;
+}
+
+/** Whether the toolstack means the device to stay, as it says: '0' where not. */
+export function readOnline(store: Store, ends: Ends | undefined): string | undefined {
+  return ends === undefined ? undefined : readNode(store, `${ends.backend}/online`)?.trim();
 }
 
 /** Where the other end is. */
@@ -148,7 +154,7 @@ function removeTransport(store: Store, path: string, transaction: StoreTransacti
 }
 
 /** Says in the store why the device gave up, where a toolstack looks for it. */
-export function writeError(store: Store, path: string, message: string): void {
+function writeError(store: Store, path: string, message: string): void {
   try {
     store.write(`error/${path}/error`, message);
   } catch {

@@ -7,7 +7,7 @@ import { Connection, NO_RINGS, NONE_CARRIED, newFigures } from './connection.ts'
 import { BlkfrontError, ERRNO } from './errors.ts';
 import { type Features, noFeatures, readFeatures, readNode, readSectors } from './features.ts';
 import { grantsOf } from './grants.ts';
-import { announce, type Ends, publish, readEnds, readState, readTransport, type Transport, unpublish, writeError } from './handshake.ts';
+import { announce, type Ends, publish, readEnds, readOnline, readState, readTransport, type Transport, unpublish } from './handshake.ts';
 import { HeldFrames } from './held-frames.ts';
 import { infoOf } from './info.ts';
 import { Listeners, Tap } from './listeners.ts';
@@ -115,7 +115,7 @@ export class Session implements ClosingHost {
     }
     this.connection?.silence();
     this.upkeep.pause();
-    this.unwatch();
+    this.watches.clear();
     this.change('suspended', '');
   }
 
@@ -141,9 +141,8 @@ export class Session implements ClosingHost {
   abandon(last: 'closed' | 'broken', reason: string): void {
     if (this.state === 'closed' || this.state === 'broken') return;
     this.drop();
-    this.unwatch();
-    if (reason !== '') writeError(this.surroundings.store, this.path, reason);
-    this.say(XENBUS_STATE.Closed);
+    this.watches.clear();
+    announce(this.surroundings, this.path, XENBUS_STATE.Closed, reason);
     this.change(last, reason);
     this.failCarried(last === 'broken' ? ERRNO.EIO : ERRNO.ENODEV);
   }
@@ -223,10 +222,6 @@ export class Session implements ClosingHost {
     this.watches.name(this.path, () => this.guarded(another));
   }
 
-  private unwatch(): void {
-    this.watches.clear();
-  }
-
   /** Whatever goes wrong with the peer or the store ends the device, never the domain. */
   private guarded(run: () => void): void {
     try {
@@ -290,7 +285,7 @@ export class Session implements ClosingHost {
         this.lettingGo = true;
         return;
       case XENBUS_STATE.Closed:
-        if (this.online() === '0') {
+        if (readOnline(this.surroundings.store, this.ends) === '0') {
           this.abandon('closed', 'the backend is being taken away');
           return;
         }
@@ -446,9 +441,9 @@ export class Session implements ClosingHost {
 
   closed(): void {
     const { reason } = this;
-    const online = this.online();
+    const online = readOnline(this.surroundings.store, this.ends);
     this.drop();
-    this.unwatch();
+    this.watches.clear();
     if (!this.closing.wanted && online === '1' && this.options.reconnectTicks > 0) {
       // The host's driver restarts: the device comes back.
       this.guarded(() => this.begin(reason));
@@ -457,10 +452,6 @@ export class Session implements ClosingHost {
     unpublish(this.surroundings.store, this.path);
     this.change('closed', reason);
     this.failCarried(ERRNO.ENODEV);
-  }
-
-  private online(): string | undefined {
-    return this.ends === undefined ? undefined : readNode(this.surroundings.store, `${this.ends.backend}/online`)?.trim();
   }
 
   /** Drops the carried requests of `cookie`, without a call of its `sink`. @returns how many. */
