@@ -11,10 +11,11 @@ export class PinnedTable {
 
   /** The frame's reference, or -1. O(1). */
   find(gfn: number): Gref | -1 {
-    const mask = this.keys.length - 1;
+    const { keys } = this;
+    const mask = keys.length - 1;
     let at = (Math.imul(gfn, 0x9e3779b1) >>> 7) & mask;
     for (;;) {
-      const key = this.keys[at]!;
+      const key = keys[at]!;
       if (key === gfn) return this.refs[at] as Gref;
       if (key === -1) return -1;
       at = (at + 1) & mask;
