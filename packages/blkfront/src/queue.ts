@@ -254,8 +254,11 @@ export class Ring {
     if (this.stopped) return;
     if (this.stalled.length > 0) {
       this.plug();
-      this.retryStalled();
-      this.unplug();
+      try {
+        this.retryStalled();
+      } finally {
+        this.unplug();
+      }
     }
     this.tellRoom();
   }
@@ -418,12 +421,12 @@ export class Ring {
   }
 
   private retryStalled(): void {
-    while (this.stalled.length > 0) {
-      if (!this.proceed(this.stalled[0]!)) {
-        this.parts.onDry(this.index, this.segments.shortOf);
-        return;
-      }
-      this.stalled.shift();
+    // Off the list first: one that is over by now is told, and whoever hears of it may throw.
+    for (let r = this.stalled.shift(); r !== undefined; r = this.stalled.shift()) {
+      if (this.proceed(r)) continue;
+      this.stalled.unshift(r);
+      this.parts.onDry(this.index, this.segments.shortOf);
+      return;
     }
   }
 

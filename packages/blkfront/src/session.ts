@@ -1,7 +1,7 @@
 import { type DomId, InvariantError } from '@paravirt/event-bus/contract';
 import { BLKIF_MAX_SEGMENTS_PER_REQUEST, XENBUS_STATE } from '@paravirt/xen-abi';
 import { Buffers } from './buffers.ts';
-import { CarriedTeller } from './carried.ts';
+import { CarriedTeller, takeOver } from './carried.ts';
 import { Closing, type ClosingHost } from './closing.ts';
 import { Connection, NO_RINGS, NONE_CARRIED, newFigures } from './connection.ts';
 import { BlkfrontError, ERRNO } from './errors.ts';
@@ -207,7 +207,12 @@ export class Session implements ClosingHost {
   }
 
   private watchBackend(ends: Ends | undefined = this.ends): void {
-    if (ends !== undefined) this.watches.backend(ends.backend, () => this.guarded(() => this.onBackend()));
+    if (ends === undefined) return;
+    this.watches.backend(ends.backend, () => {
+      this.guarded(() => this.onBackend());
+      // Outside of it: a completer that throws is no fault of the backend's.
+      this.pump();
+    });
   }
 
   /** The toolstack may name another backend while there is no connection. */
@@ -354,7 +359,6 @@ export class Session implements ClosingHost {
     this.info = infoOf(features, transport, { slots: connection.slots, maxSegments, persistent, protocol: options.protocol });
     this.say(XENBUS_STATE.Connected);
     this.change('connected', '');
-    this.pump();
   }
 
   private resize(): void {
@@ -371,23 +375,16 @@ export class Session implements ClosingHost {
   /** Requests of a former connection first, then everyone. */
   private pump(): void {
     const { connection } = this;
-    if (this.state !== 'connected' || connection === undefined) return;
-    for (const { ring } of connection.queues) {
-      ring.plug();
-      // Off the list first: who is told of it may take others back.
-      for (let next = this.carried.shift(); next !== undefined; next = this.carried.shift()) {
-        if (ring.adopt(next)) continue;
-        this.carried.unshift(next);
-        break;
+    const live = (): boolean => this.connection === connection && this.state === 'connected';
+    if (connection === undefined || !live()) return;
+    const errors = takeOver(connection.rings, () => this.carried, live);
+    if (this.carried.length === 0 && live()) {
+      for (const ring of connection.rings.filter(({ refusal }) => refusal !== 0)) {
+        ring.refusal = 0;
+        this.tellRoom(ring.index);
       }
-      ring.unplug();
     }
-    if (this.carried.length > 0 || this.connection !== connection) return;
-    for (const { ring } of connection.queues) {
-      if (ring.refusal === 0) continue;
-      ring.refusal = 0;
-      this.tellRoom(ring.index);
-    }
+    if (errors.length > 0) throw errors[0];
   }
 
   private lose(reason: string): void {
